@@ -1,0 +1,39 @@
+"""The registry of filters: `get("multi-krum(f=8)")` makes one, `available()` lists them.
+
+A filter's module is imported when the filter is first asked for: some need torch or scikit-learn.
+"""
+
+from importlib import import_module
+
+from encagg_cli.errors import UsageError
+from encagg_cli.filters.base import Context, Decision, Filter, Requirement
+from encagg_cli.filters.settings import build, canonical, parse_call
+
+__all__ = ["Context", "Decision", "Filter", "Requirement", "available", "canonical", "get", "kind_of"]
+
+_MODULES = {
+    "encagg": ("encagg_cli.filters.encagg", "EnCAgg"),
+    "multi-krum": ("encagg_cli.filters.krum", "MultiKrum"),
+    "cosine-to-known-benign": ("encagg_cli.filters.cosine_to_known_benign", "CosineToKnownBenign"),
+}
+
+
+def available() -> tuple[str, ...]:
+    """Names of all filters."""
+    return tuple(_MODULES)
+
+
+def kind_of(name: str) -> type[Filter]:
+    """The class of the filter with that name; raises UsageError."""
+    if name not in _MODULES:
+        raise UsageError(f"there is no method {name!r}", hint=f"choose from {', '.join(_MODULES)}")
+    module, attribute = _MODULES[name]
+    kind: type[Filter] = getattr(import_module(module), attribute)
+    return kind
+
+
+def get(text: str, **settings: object) -> Filter:
+    """Make a filter from its canonical text, `get("multi-krum(f=8)")`, or from settings, `get("multi-krum", f=8)`."""
+    name, arguments = parse_call(text)
+    kind = kind_of(name)
+    return build(kind, {**arguments, **{key: str(value) for key, value in settings.items()}})
