@@ -30,7 +30,9 @@ def stderr() -> "Console":
 def plain(text: str) -> str:
     """Text from a file made safe to print: control characters, line breaks and ANSI escapes become visible escapes."""
     return "".join(
-        char if unicodedata.category(char) not in {"Cc", "Cf", "Cs", "Zl", "Zp"} else char.encode("unicode_escape").decode()
+        char
+        if unicodedata.category(char) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}
+        else char.encode("unicode_escape").decode()
         for char in text
     )
 

@@ -1,23 +1,27 @@
 """The command line: one module a subcommand, which parses, calls and prints.
 
-Nothing heavy is imported before a command runs: `encagg --help` must answer at once.
+Nothing heavy is imported before a command runs: `encagg --help` must answer at once. So the modules here import only the
+standard library, typer, `encagg_cli.errors` and `encagg_cli.console` at their top, and the rest inside their functions.
 """
 
 import os
 import sys
 import tomllib
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
-from encagg_cli.cli import capture, filter as filter_command, score
+from encagg_cli import __version__, console
 from encagg_cli.errors import EncaggError, UsageError
 
 EXIT_DEFECT = 1
-EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+
+# In the order of `encagg --help`. Each module encagg_cli.cli.NAME has a function `command`.
+COMMANDS: tuple[str, ...] = ("methods",)
 
 app = typer.Typer(
     name="encagg",
@@ -27,3 +31,82 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "ENCAGG"},
 )
+for _name in COMMANDS:
+    _module = import_module(f"encagg_cli.cli.{_name}")
+    app.command(_name, **getattr(_module, "COMMAND_OPTIONS", {}))(_module.command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"encagg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and stop.")
+    ] = False,
+) -> None:
+    """Who poisoned this round? Record federated-learning updates, filter them offline, score the verdicts."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; errors become one or two lines on stderr."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    # Looked up by hand, because an error can come before the option is parsed.
+    own_arguments = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    debug = "--debug" in own_arguments or bool(os.environ.get("ENCAGG_DEBUG"))
+    try:
+        code = app(args=arguments, prog_name="encagg", standalone_mode=False, default_map=_project_settings(Path.cwd()))
+    except EncaggError as error:
+        if debug:
+            raise
+        _complain(error.message, error.hint)
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # `encagg … | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        # typer's own usage errors: its click is `click` in older releases and inside typer in newer ones.
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+            context = getattr(error, "ctx", None)
+            hint = f"see {context.command_path} --help" if context is not None else None
+            _complain(error.format_message(), hint)
+            return int(error.exit_code)
+        if debug:
+            raise
+        _complain(f"a defect in encagg: {type(error).__name__}: {error}", "please report it with the output of --debug")
+        return EXIT_DEFECT
+    return code if isinstance(code, int) else 0
+
+
+def _complain(message: str, hint: str | None) -> None:
+    console.stderr().print(f"encagg: {console.plain(message)}", style="bold red", markup=False, soft_wrap=True)
+    if hint:
+        console.note(f"  {hint}")
+
+
+def _project_settings(folder: Path) -> dict[str, Any]:
+    """`[tool.encagg]` of the nearest pyproject.toml, as defaults by subcommand; flags and ENCAGG_* come before it."""
+    for parent in (folder, *folder.parents):
+        path = parent / "pyproject.toml"
+        if path.is_file():
+            try:
+                table = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("encagg", {})
+            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+                raise UsageError(f"{path} is not valid TOML: {error}") from error
+            return {
+                command: {key.replace("-", "_"): value for key, value in options.items()}
+                for command, options in table.items()
+                if isinstance(options, dict)
+            }
+    return {}
+
+
+def run() -> None:
+    """The console script."""
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Names, types and version of the stored round: the one place that spells them (normative text: FORMAT.md beside this file).
+"""Names, types and version of the stored round (normative: FORMAT.md beside this file).
 
 Imports neither h5py nor anything above `rounds`, so that every layer can speak of parameters and clients.
 """

@@ -6,4 +6,13 @@ from encagg_cli.sketch.needs import GramNeed, Need
 from encagg_cli.sketch.planes import principal_coordinates
 from encagg_cli.sketch.source import ArraySource, ColumnSource
 
-__all__ = ["ArraySource", "ColumnSource", "Gram", "GramNeed", "Need", "RoundSketch", "principal_coordinates", "sketch_round"]
+__all__ = [
+    "ArraySource",
+    "ColumnSource",
+    "Gram",
+    "GramNeed",
+    "Need",
+    "RoundSketch",
+    "principal_coordinates",
+    "sketch_round",
+]
