@@ -9,7 +9,9 @@ from encagg_cli.errors import UsageError
 from encagg_cli.filters.base import Context, Decision, Filter, Requirement
 from encagg_cli.filters.settings import build, canonical, parse_call
 
-__all__ = ["Context", "Decision", "Filter", "Requirement", "available", "canonical", "get", "kind_of"]
+__all__ = ["DEFAULT_METHOD", "Context", "Decision", "Filter", "Requirement", "available", "canonical", "get", "kind_of"]
+
+DEFAULT_METHOD = "encagg"
 
 _MODULES = {
     "encagg": ("encagg_cli.filters.encagg", "EnCAgg"),

@@ -97,6 +97,7 @@ class Filter(ABC):
     grade: ClassVar[Grade]
     requires: ClassVar[frozenset[Requirement]] = frozenset()
     aggregate: ClassVar[Aggregate] = "linear"
+    least_known_benign: ClassVar[int] = 1  # where KNOWN_BENIGN is required
 
     @abstractmethod
     def needs(self) -> tuple[Need, ...]:
