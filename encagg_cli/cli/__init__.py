@@ -1,7 +1,7 @@
 """The command line: one module a subcommand, which parses, calls and prints.
 
-Nothing heavy is imported before a command runs: `encagg --help` must answer at once. So the modules here import only the
-standard library, typer, `encagg_cli.errors` and `encagg_cli.console` at their top, and the rest inside their functions.
+Nothing heavy is imported before a command runs: `encagg --help` must answer at once. So the modules here import only
+the standard library, typer, `encagg_cli.errors` and `encagg_cli.console` at their top, the rest inside functions.
 """
 
 import os

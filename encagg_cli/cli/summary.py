@@ -1,6 +1,7 @@
 """The table that ends `encagg filter`: what each method rejected, and a picture of it by round."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ def sparkline(shares: Sequence[float], width: int = _PICTURE_WIDTH) -> str:
     """Shares between 0 and 1 as one line of blocks; more than `width` of them are averaged in groups. 0 is a dot."""
     if len(shares) > width:
         edges = [round(index * len(shares) / width) for index in range(width + 1)]
-        shares = [sum(shares[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+        shares = [sum(shares[a:b]) / (b - a) for a, b in pairwise(edges)]
     return "".join("·" if share <= 0 else _LEVELS[min(int(share * 8), 7)] for share in shares)
 
 
