@@ -12,11 +12,11 @@ from encagg_cli.attacks.base import TrainedToHarm
 from encagg_cli.attacks.campaign import Campaign, RoundPlan
 from encagg_cli.attacks.schedule import get_schedule
 from encagg_cli.federation import datasets
-from encagg_cli.federation.memory import MemoryRound, as_stored
 from encagg_cli.federation.models import Model
 from encagg_cli.federation.partition import dirichlet, iid
 from encagg_cli.federation.setup import Setup
 from encagg_cli.federation.training import Clients, one_thread
+from encagg_cli.rounds.memory import MemoryRound, as_stored
 
 Update = NDArray[np.float32]
 Aggregate = Callable[[MemoryRound], Update | None]

@@ -13,9 +13,9 @@ from threadpoolctl import threadpool_limits
 from encagg_cli import filters
 from encagg_cli.errors import UsageError
 from encagg_cli.federation.loop import Federation, Update
-from encagg_cli.federation.memory import MemoryRound, by_name
 from encagg_cli.federation.setup import Setup
 from encagg_cli.filters import Filter, canonical
+from encagg_cli.rounds.memory import MemoryRound, by_name
 from encagg_cli.sketch import sketch_round
 from encagg_cli.verdicts.replay import check_requirements, judge_round
 

@@ -1,6 +1,6 @@
-"""A round of a simulated federation, in memory, exactly as it is stored."""
+"""A round in memory, exactly as it is stored: what a filter inside the training judges."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.rounds.encoding import decode, encode, norm, stored_dtype
-from encagg_cli.rounds.layout import Parameter, StoredType, UpdateKind
+from encagg_cli.rounds.layout import POISONED_UNKNOWN, Parameter, StoredType, UpdateKind
 
 
 def as_stored(updates: NDArray[np.float32], stored_type: StoredType) -> NDArray[np.float32]:
@@ -28,7 +28,7 @@ class MemoryRound:
     """All uploads of one round, and the truth about them; the arrays' rows are in the order of `client_ids`.
 
     updates       (clients, parameters) float32, as stored
-    poisoned      (clients,) int8, 0 or 1: this upload was crafted or trained to harm
+    poisoned      (clients,) int8: 1, this upload was crafted or trained to harm; 0, it was not; -1, unknown
     attack        the attack's canonical text, "" for an honest upload
     global_model  (parameters,) float32, from which the round started
     """
@@ -43,6 +43,44 @@ class MemoryRound:
     global_model: NDArray[np.float32]
     parameters: Sequence[Parameter]
     update_kind: UpdateKind
+
+    @classmethod
+    def of(
+        cls,
+        number: int,
+        updates: Mapping[str, Mapping[str, NDArray[np.floating]]],
+        *,
+        trusted: Collection[str],
+        num_examples: Mapping[str, int],
+        global_model: Mapping[str, NDArray[np.floating]],
+        stored_type: StoredType = "float32",
+        update_kind: UpdateKind = "delta",
+    ) -> "MemoryRound":
+        """Gather uploads by client and tensor name, flattened in the order of `global_model`, nothing known of them."""
+        parameters: list[Parameter] = []
+        for name, tensor in global_model.items():
+            offset = parameters[-1].offset + parameters[-1].size if parameters else 0
+            parameters.append(Parameter(name, tuple(np.shape(tensor)), offset))
+        rows = np.zeros((len(updates), sum(spec.size for spec in parameters)), dtype=stored_dtype(stored_type))
+        for row, update in zip(rows, updates.values(), strict=True):
+            for spec in parameters:
+                part = np.asarray(update[spec.name]).reshape(-1)
+                encode(part, stored_type, row[spec.offset : spec.offset + spec.size])
+        stored = np.empty(rows.shape, dtype=np.float32)
+        decode(rows, stored_type, stored)
+        model = [np.asarray(tensor, dtype=np.float32).reshape(-1) for tensor in global_model.values()]
+        return cls(
+            number=number,
+            client_ids=tuple(updates),
+            updates=stored,
+            trusted=np.array([client in trusted for client in updates], dtype=bool),
+            num_examples=np.array([num_examples[client] for client in updates], dtype=np.int64),
+            poisoned=np.full(len(updates), POISONED_UNKNOWN, dtype=np.int8),
+            attack=("",) * len(updates),
+            global_model=np.concatenate(model) if model else np.zeros(0, dtype=np.float32),
+            parameters=tuple(parameters),
+            update_kind=update_kind,
+        )
 
     @property
     def n_parameters(self) -> int:
