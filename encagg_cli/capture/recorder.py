@@ -1,0 +1,317 @@
+"""Record a training run: `Recorder` writes what clients upload, round by round, and stays out of the way.
+
+    with Recorder("runs/mnist", trusted=["hospital-1"]) as recorder:
+        with recorder.round(12, global_model=state_dict) as round:
+            round.add("client-17", update, num_examples=600)
+
+Imports neither typer, rich nor torch.
+"""
+
+import atexit
+import hashlib
+import hmac
+import os
+import signal
+import threading
+import weakref
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Final, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encagg_cli.capture import flatten
+from encagg_cli.capture.background import RowBuffers
+from encagg_cli.capture.flatten import Update
+from encagg_cli.capture.recording import RoundRecording
+from encagg_cli.capture.trouble import ON_ERROR, CaptureWarning, OnError, Trouble, say
+from encagg_cli.errors import UsageError
+from encagg_cli.rounds import layout
+from encagg_cli.rounds.compression import COMPRESSIONS, Compression
+from encagg_cli.rounds.directory import round_files
+from encagg_cli.rounds.encoding import stored_dtype
+from encagg_cli.rounds.layout import Parameter, StoredType, UpdateKind
+from encagg_cli.rounds.session import WritingSession
+from encagg_cli.rounds.shard import read_outline
+from encagg_cli.rounds.worker import Worker
+from encagg_cli.rounds.writer import RoundWriter
+
+__all__ = ["CaptureWarning", "Recorder", "RoundRecording"]
+
+_PSEUDONYM_DIGITS: Final = 32
+_PATIENCE_AT_THE_END_SECONDS: Final = 30.0
+
+
+class Recorder:
+    """Records client updates into the run `path`, a folder that is made where it is missing.
+
+    trusted       ids of the known-benign clients
+    update_kind   what clients upload: "delta" (of weights) or "gradient"
+    dtype         how it is stored: "float32", "float16" or "bfloat16"
+    compression   None, or "gzip", which costs far more time than it saves space on most updates
+    force         replace rounds that another session has stored, instead of refusing them
+    session       what the processes of one training have in common; by default every recorder is its own session
+    every         record only the rounds whose number it divides
+    on_error      "raise", or "warn": training goes on without the round or the upload that could not be stored
+    output_layer  a prefix of the names of the output layer's tensors; by default the last module's
+    pseudonyms    a secret key: client ids are stored as keyed hashes (HMAC-SHA256), the same in every run of that key
+
+    Tensors are flattened in the order that the first `global_model` has, else by name; a run keeps the order of its
+    first round. `failures` lists what went wrong, `interrupted` the unfinished rounds that a killed capture had left
+    here, `n_recorded` counts the rounds that were published.
+
+    Raises OutputError where another session records into this run or it cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        trusted: Iterable[str] = (),
+        update_kind: UpdateKind = "delta",
+        dtype: StoredType = "float32",
+        compression: Compression | None = None,
+        force: bool = False,
+        session: str | None = None,
+        every: int = 1,
+        on_error: OnError = "raise",
+        output_layer: str | None = None,
+        pseudonyms: str | bytes | None = None,
+    ) -> None:
+        _check_settings(update_kind, dtype, compression, every, on_error)
+        self.path = Path(path)
+        self.trusted = frozenset(trusted if not isinstance(trusted, str) else (trusted,))
+        self.stored_type: StoredType = dtype
+        self.parameters: tuple[Parameter, ...] = ()
+        self.n_recorded = 0
+        self.interrupted: tuple[Path, ...] = ()
+        self.trouble = Trouble(on_error)
+        self.background = Worker("encagg-record")
+        self._update_kind: UpdateKind = update_kind
+        self._compression = compression
+        self._force = force
+        self._session_name = session
+        self._every = every
+        self._output_layer = output_layer
+        self._key = pseudonyms.encode() if isinstance(pseudonyms, str) else pseudonyms
+        self._lock = threading.Lock()
+        self._session: WritingSession | None = None
+        self._current: RoundRecording | None = None
+        self._buffers: RowBuffers | None = None
+        self._expected_clients = 1
+        self._is_closed = False
+        self._pid = os.getpid()
+        try:
+            self._open()
+        except Exception as error:  # noqa: BLE001 - raised or told, as the user chose
+            self.trouble.meet(error, "nothing is recorded")
+        _recorders.add(self)
+        _catch_termination()
+
+    @property
+    def session(self) -> str | None:
+        """The session that this recorder belongs to; None where it could not begin."""
+        return self._session_name
+
+    @property
+    def failures(self) -> tuple[Exception, ...]:
+        return tuple(self.trouble.failures)
+
+    def round(
+        self, number: int, *, global_model: Update | None = None, root_gradient: Update | None = None
+    ) -> RoundRecording:
+        """Begin to record a round; one at a time.
+
+        `global_model` is the model that the round starts from, `root_gradient` the server's own gradient on trusted
+        data: arrays, tensors, or mappings of them, copied here. Raises OutputExists where another session has stored
+        this round and `force` is not set, UnusableInput where the model is not the run's.
+        """
+        if self._is_closed:
+            raise UsageError("the recorder is closed")
+        if self._current is not None:
+            raise UsageError(f"round {self._current.number} is still open", hint="close it before the next one")
+        is_due = self._session is not None or not self.is_ours()
+        try:
+            number = _as_round(number)
+            is_due = is_due and number % self._every == 0
+            if is_due:
+                self._open()
+            recording = RoundRecording(self, number, is_recorded=is_due)
+            if is_due:
+                cast(WritingSession, self._session).refuse_repeat(number)
+                recording.begin(global_model, root_gradient)
+                self._current = recording
+        except Exception as error:  # noqa: BLE001 - raised or told, as the user chose
+            self.trouble.meet(error, f"round {number} is not stored")
+            recording = RoundRecording(self, number, is_recorded=False)
+        return recording
+
+    def close(self) -> None:
+        """Stop recording. A round that is still open is given up, with a warning."""
+        if self._is_closed or not self.is_ours():
+            return
+        self._is_closed = True
+        unfinished, self._current = self._current, None
+        if unfinished is not None:
+            unfinished.abort()
+        self.background.stop()
+        if self._session is not None:
+            self._session.close()
+        _recorders.discard(self)
+        if unfinished is not None:
+            say(f"round {unfinished.number} was not closed: nothing of it is stored")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+            return
+        with suppress(CaptureWarning):  # the body's own exception is on its way
+            self.close()
+
+    def pseudonym(self, client_id: str) -> str:
+        """The id that a client is stored under."""
+        if self._key is None:
+            return client_id
+        return hmac.new(self._key, client_id.encode(), hashlib.sha256).hexdigest()[:_PSEUDONYM_DIGITS]
+
+    # For the recording of a round:
+
+    def is_ours(self) -> bool:
+        """Whether this is the process that opened it, and not one that was forked from it."""
+        return self._pid == os.getpid()
+
+    def settle_parameters(self, tensors: Mapping[str, Any], *, keep_order: bool) -> None:
+        """Decide the run's tensors and their order, where no earlier round has."""
+        with self._lock:
+            if not self.parameters:
+                self.parameters = flatten.parameters_of(tensors, keep_order=keep_order, output_layer=self._output_layer)
+
+    def settle_size(self, size: int) -> None:
+        """The same for updates without names."""
+        with self._lock:
+            if not self.parameters:
+                self.parameters = flatten.bare_parameters(size)
+
+    def buffers(self) -> RowBuffers:
+        if self._buffers is None:
+            size = sum(parameter.size for parameter in self.parameters)
+            self._buffers = RowBuffers(size, stored_dtype(self.stored_type))
+        return self._buffers
+
+    def open_writer(
+        self, number: int, parameters: tuple[Parameter, ...], vectors: Mapping[str, NDArray[np.float32]]
+    ) -> RoundWriter:
+        return cast(WritingSession, self._session).round(
+            number,
+            parameters=parameters,
+            update_kind=self._update_kind,
+            stored_type=self.stored_type,
+            compression=self._compression,
+            expected_clients=self._expected_clients,
+            **vectors,
+        )
+
+    def count(self, recording: RoundRecording) -> None:
+        self.n_recorded += 1
+        self._expected_clients = len(recording.client_ids)
+
+    def forget(self, recording: RoundRecording) -> None:
+        if self._current is recording:
+            self._current = None
+
+    def _open(self) -> None:
+        """Take the run, once in each process; a forked one becomes a further process of the session."""
+        if self._session is not None:
+            return
+        session = WritingSession(self.path, session=self._session_name, force=self._force)
+        try:
+            self._session_name = session.session
+            self.interrupted = tuple(partial.path for partial in session.interrupted)
+            stored = round_files(self.path)
+            if stored and not self.parameters:
+                self.parameters, _ = read_outline(next(iter(stored.values()))[0].path)
+            for path in self.interrupted:
+                say(f"{path.name.removesuffix(layout.PARTIAL_SUFFIX)} was interrupted when it was recorded: it is lost")
+        except BaseException:
+            session.close()
+            raise
+        self._session = session
+
+    def _abandon(self) -> None:
+        """End at once, from a signal handler: finish what is being closed, drop what is open. Takes no lock."""
+        if not self.is_ours() or self._is_closed:
+            return
+        self._is_closed = True
+        current = self._current
+        if current is not None:
+            self.background.submit(current._give_up).wait(_PATIENCE_AT_THE_END_SECONDS)
+        else:
+            self.background.submit(lambda: None).wait(_PATIENCE_AT_THE_END_SECONDS)
+
+    def _become_forked(self) -> None:
+        """In a forked child: hold nothing of the parent's; the first round opens the run anew."""
+        self._pid = os.getpid()
+        self._session = None
+        self._current = None
+        self._buffers = None
+        self._lock = threading.Lock()
+        self.background = Worker("encagg-record")
+
+
+_recorders: "weakref.WeakSet[Recorder]" = weakref.WeakSet()
+
+
+def _check_settings(update_kind: str, dtype: str, compression: str | None, every: int, on_error: str) -> None:
+    for name, value, known in (
+        ("update_kind", update_kind, layout.UPDATE_KINDS),
+        ("dtype", dtype, layout.STORED_TYPES),
+        ("compression", compression, (None, *COMPRESSIONS)),
+        ("on_error", on_error, ON_ERROR),
+    ):
+        if value not in known:
+            raise UsageError(f"{name} is one of {', '.join(map(str, known))}, not {value!r}")
+    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        raise UsageError(f"every is a whole number of at least 1, not {every!r}")
+
+
+def _as_round(number: int) -> int:
+    if isinstance(number, bool) or not isinstance(number, int | np.integer) or not 0 <= number <= layout.LAST_ROUND:
+        raise UsageError(f"a round's number is between 0 and {layout.LAST_ROUND}, not {number!r}")
+    return int(number)
+
+
+def _at_exit() -> None:
+    for recorder in list(_recorders):
+        with suppress(CaptureWarning):
+            recorder.close()
+
+
+def _catch_termination() -> None:
+    """Leave nothing behind on SIGTERM, where training does not handle it itself."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _on_termination)
+
+
+def _on_termination(number: int, frame: FrameType | None) -> None:
+    for recorder in list(_recorders):
+        recorder._abandon()
+    # Then die as training would have without us.
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _after_fork_in_child() -> None:
+    for recorder in list(_recorders):
+        recorder._become_forked()
+
+
+atexit.register(_at_exit)
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,238 @@
+"""One round while it is recorded: uploads are copied and handed to the background; closing waits for the disk."""
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encagg_cli.capture import flatten
+from encagg_cli.capture.background import RowBuffers
+from encagg_cli.capture.flatten import Update
+from encagg_cli.capture.trouble import CaptureWarning, say
+from encagg_cli.errors import NothingToDo, UnusableInput, UsageError
+from encagg_cli.rounds.layout import EXAMPLES_UNKNOWN, Parameter
+from encagg_cli.rounds.writer import RoundWriter, Upload, check_upload
+
+if TYPE_CHECKING:
+    from encagg_cli.capture.recorder import Recorder
+
+
+class RoundRecording:
+    """A round that is being recorded; `Recorder.round` makes it. Uploads may be added from several threads.
+
+    Used in a `with`, it is published at the end of the body; if the body raises, nothing of the round is stored, and
+    a warning says so. `is_recorded` is false for a round that is passed over (`every`), or that was given up.
+    `path` is where it was published.
+    """
+
+    def __init__(self, recorder: "Recorder", number: int, *, is_recorded: bool) -> None:
+        self.number = number
+        self.is_recorded = is_recorded
+        self.path: Path | None = None
+        self._recorder = recorder
+        self._is_open = True
+        self._lock = threading.Lock()
+        self._clients: set[str] = set()
+        self._vectors: dict[str, NDArray[np.float32]] = {}
+        self._buffers: RowBuffers | None = None
+        self._writer: RoundWriter | None = None  # belongs to the background once it is there
+        self._error: Exception | None = None  # of the background
+        self._told_of_overflow = False
+
+    def begin(self, global_model: Update | None, root_gradient: Update | None) -> None:
+        """Take copies of what the round starts from."""
+        recorder = self._recorder
+        for vector, keep_order in ((global_model, True), (root_gradient, False)):
+            if isinstance(vector, Mapping):
+                recorder.settle_parameters(vector, keep_order=keep_order)
+        for name, vector in (("global_model", global_model), ("root_gradient", root_gradient)):
+            if vector is not None:
+                whose = f"round {self.number}, {name}"
+                parameters = recorder.parameters or flatten.bare_parameters(
+                    int(np.prod(flatten.shape_of(vector), dtype=object))
+                )
+                copy = np.empty(sum(parameter.size for parameter in parameters), dtype=np.float32)
+                flatten.flatten(vector, parameters, "float32", copy, whose)
+                self._vectors[name] = copy
+
+    def add(
+        self,
+        client_id: str,
+        update: Update,
+        *,
+        num_examples: int | None = None,
+        trusted: bool | None = None,
+        poisoned: bool | None = None,
+        attack: str = "",
+    ) -> None:
+        """Record one upload; when this returns, `update` may be reused.
+
+        `update` is an array, a tensor, or a mapping of names to those. `trusted` is taken from the recorder's list
+        where it is None; `poisoned` and `attack` are ground truth, where somebody knows it. Waits while two updates
+        are on their way to the disk already.
+
+        Raises UnusableInput, naming client and tensor, for an update of other tensors than the run's, and for a second
+        upload of a client: it is not stored, and the round goes on. Raises OutputError where the round cannot be
+        written. With `on_error="warn"`, all of them become warnings.
+        """
+        if not self._is_going_on():
+            return
+        try:
+            examples = EXAMPLES_UNKNOWN if num_examples is None else int(num_examples)
+            is_trusted = client_id in self._recorder.trusted if trusted is None else bool(trusted)
+            check_upload(self.number, Upload(client_id, examples, is_trusted, poisoned, attack))
+            known_as = self._recorder.pseudonym(client_id)
+            upload = Upload(known_as, examples, is_trusted, None if poisoned is None else bool(poisoned), attack)
+            self._claim(known_as, client_id)
+            try:
+                self._hand_over(upload, update, f"round {self.number}, client {client_id!r}")
+            except BaseException:
+                self._clients.discard(known_as)
+                raise
+        except Exception as error:  # noqa: BLE001 - raised or told, as the user chose
+            self._recorder.trouble.meet(error, "this upload is not stored")
+
+    def close(self) -> None:
+        """Publish the round; when this returns, it is on the disk. Does nothing the second time."""
+        if not self._is_open:
+            return
+        self._end()
+        if not self.is_recorded:
+            return
+        try:
+            self.path = self._recorder.background.submit(self._publish).result()
+            self._recorder.count(self)
+        except NothingToDo as nothing:
+            say(str(nothing))
+        except Exception as error:  # noqa: BLE001 - raised or told, as the user chose
+            self._recorder.trouble.meet(error, f"round {self.number} is not stored as a whole")
+
+    def abort(self) -> None:
+        """Give the round up: nothing of it is stored."""
+        if self._is_open:
+            self._end()
+            self._recorder.background.submit(self._give_up).wait()
+            self.is_recorded = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+            return
+        was_recorded = self._is_open and self.is_recorded
+        self.abort()
+        if was_recorded:
+            with suppress(CaptureWarning):  # the body's own exception is on its way
+                say(f"round {self.number} is not stored, because {kind.__name__} was raised in it")
+
+    @property
+    def client_ids(self) -> frozenset[str]:
+        """The clients so far, as they are stored."""
+        return frozenset(self._clients)
+
+    def _is_going_on(self) -> bool:
+        """Whether uploads are still taken; raises or warns, once, where the background has failed."""
+        if not self._is_open:
+            raise UsageError(f"round {self.number} is closed already")
+        if not self._recorder.is_ours():
+            raise UsageError(
+                f"round {self.number} was opened by the process that forked this one",
+                hint="open a round in this process: it is stored beside the other, and both are read as one",
+            )
+        error, self._error = self._error, None
+        if error is not None:
+            self.is_recorded = False
+            self._recorder.trouble.meet(error, f"round {self.number} is not stored")
+        return self.is_recorded
+
+    def _claim(self, client: str, shown: str) -> None:
+        with self._lock:
+            if client in self._clients:
+                raise UnusableInput(f"round {self.number}: client {shown!r} has uploaded already")
+            self._clients.add(client)
+
+    def _hand_over(self, upload: Upload, update: Update, whose: str) -> None:
+        buffers = self._prepared(update, whose)
+        parameters = self._recorder.parameters
+        flatten.check_shapes(update, parameters, whose)
+        row = buffers.take()
+        try:
+            overflowed = flatten.flatten(update, parameters, self._recorder.stored_type, row, whose)
+        except BaseException:
+            buffers.give_back(row)
+            raise
+        self._recorder.background.submit(self._in_background(lambda: self._write(upload, row), buffers, row))
+        if overflowed and not self._told_of_overflow:
+            self._told_of_overflow = True
+            say(f"{whose}: values out of the range of {self._recorder.stored_type} are stored as infinite")
+
+    def _prepared(self, update: Update, whose: str) -> RowBuffers:
+        """The buffers of this round; the first upload has the background begin the file."""
+        with self._lock:
+            if self._buffers is None:
+                recorder = self._recorder
+                if isinstance(update, Mapping):
+                    recorder.settle_parameters(update, keep_order=False)
+                elif not recorder.parameters:
+                    recorder.settle_size(int(np.prod(flatten.shape_of(update), dtype=object)))
+                flatten.check_shapes(update, recorder.parameters, whose)
+                self._buffers = recorder.buffers()
+                vectors, self._vectors = self._vectors, {}
+                parameters = recorder.parameters
+                recorder.background.submit(self._in_background(lambda: self._open(parameters, vectors)))
+            return self._buffers
+
+    def _in_background(
+        self, work: Callable[[], None], buffers: RowBuffers | None = None, row: NDArray[Any] | None = None
+    ) -> Callable[[], None]:
+        def call() -> None:
+            try:
+                if self._error is None and (self._writer is not None or row is None):
+                    work()
+            except Exception as error:  # noqa: BLE001 - training is told at its next call
+                self._error = error
+                self._give_up()
+            finally:
+                if buffers is not None and row is not None:
+                    buffers.give_back(row)
+
+        return call
+
+    # In the background:
+
+    def _open(self, parameters: tuple[Parameter, ...], vectors: dict[str, NDArray[np.float32]]) -> None:
+        self._writer = self._recorder.open_writer(self.number, parameters, vectors)
+        vectors.clear()
+
+    def _write(self, upload: Upload, row: NDArray[np.generic]) -> None:
+        assert self._writer is not None  # _in_background looked
+        self._writer.check(upload)
+        self._writer.add_stored(upload, row)
+
+    def _publish(self) -> Path:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        if self._writer is None:
+            raise NothingToDo(f"round {self.number} received no uploads: nothing is stored")
+        writer, self._writer = self._writer, None
+        return writer.close()
+
+    def _give_up(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.abort()
+
+    def _end(self) -> None:
+        self._is_open = False
+        self._vectors.clear()
+        self._recorder.forget(self)

@@ -1,0 +1,106 @@
+"""Files opened for writing through HDF5: for a moment only, and never across a fork.
+
+HDF5 keeps changed metadata in memory and writes it when a file is closed, at the latest when the process exits. A
+forked child that inherited an open file would do so too, over its parent's file. So a file is opened, changed and
+closed at once, and a fork waits for that. The rows themselves are written around HDF5 (see writer.py).
+"""
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from encagg_cli.rounds import layout
+from encagg_cli.rounds.compression import LEVEL, chunk_columns
+from encagg_cli.rounds.layout import Parameter, StoredType
+
+# The oldest layout that has all we need, and none that only the newest library reads.
+_LIBRARY_VERSIONS = ("earliest", "v110")
+
+_writing = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_writing.acquire, after_in_parent=_writing.release, after_in_child=_writing.release)
+
+
+@contextmanager
+def changed(path: Path, *, create: bool = False) -> Iterator[h5py.File]:
+    """Open an HDF5 file to change it, and close it again. Only one file of a process is open in this way.
+
+    HDF5's own locks are off: who may write is decided above (session.py), and they fail on some network filesystems.
+    """
+    with _writing, h5py.File(path, "w" if create else "r+", libver=_LIBRARY_VERSIONS, locking=False) as file:
+        yield file
+
+
+def create_rows(group: h5py.Group, n_parameters: int, stored_type: StoredType, *, compressed: bool) -> None:
+    """Make the dataset of updates, with no rows yet.
+
+    Plain rows are reserved when the dataset grows, and never filled; compressed chunks find their place one by one.
+    """
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    if compressed:
+        creation.set_chunk((1, chunk_columns(n_parameters)))
+        creation.set_shuffle()
+        creation.set_deflate(LEVEL)
+        creation.set_alloc_time(h5py.h5d.ALLOC_TIME_INCR)
+    else:
+        creation.set_chunk((1, layout.plain_chunk_columns(n_parameters, stored_type)))
+        creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    space = h5py.h5s.create_simple((0, n_parameters), (h5py.h5s.UNLIMITED, n_parameters))
+    kind = h5py.h5t.py_create(np.dtype(layout.STORED_AS[stored_type]))
+    h5py.h5d.create(group.id, layout.UPDATES.encode(), kind, space, creation)
+
+
+def write_parameters(file: h5py.File, parameters: Sequence[Parameter]) -> None:
+    """Store names, shapes, offsets and roles of the tensors."""
+    group = file.create_group(layout.PARAMETERS)
+    write_texts(group, layout.PARAMETER_NAME, [parameter.name for parameter in parameters])
+    write_texts(group, layout.PARAMETER_SHAPE, [json.dumps(list(parameter.shape)) for parameter in parameters])
+    group[layout.PARAMETER_OFFSET] = np.array([parameter.offset for parameter in parameters], dtype="<i8")
+    write_texts(group, layout.PARAMETER_ROLE, [parameter.role for parameter in parameters])
+
+
+def reserve(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: str) -> int:
+    """Make a contiguous dataset and return the byte at which its values belong; none are written."""
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_layout(h5py.h5d.CONTIGUOUS)
+    creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    dataset = h5py.h5d.create(
+        group.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)), h5py.h5s.create_simple(shape), creation
+    )
+    return int(dataset.get_offset())
+
+
+def write_texts(group: h5py.Group, name: str, texts: Sequence[str]) -> None:
+    """Store texts as UTF-8 of one fixed length, padded with NUL: their size is known before they are read."""
+    encoded = [text.encode() for text in texts]
+    length = max((len(text) for text in encoded), default=1) or 1
+    group.create_dataset(name, data=np.array(encoded, dtype=h5py.string_dtype("utf-8", length)))
+
+
+def pwrite(descriptor: int, array: NDArray[np.generic], offset: int) -> None:
+    """Write all of a contiguous array at a byte of a file, in pieces that a signal may interrupt."""
+    rest = array.data.cast("B")
+    while rest:
+        written = os.pwrite(descriptor, rest[: 2**26], offset)
+        rest = rest[written:]
+        offset += written
+
+
+def pread(descriptor: int, array: NDArray[np.generic], offset: int) -> None:
+    """Fill a contiguous array from a byte of a file; raises EOFError where the file ends before."""
+    rest = array.data.cast("B")
+    while rest:
+        got = os.preadv(descriptor, [rest[: 2**30]], offset)
+        if got == 0:
+            raise EOFError
+        rest = rest[got:]
+        offset += got
