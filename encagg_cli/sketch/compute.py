@@ -1,23 +1,29 @@
 """One streaming pass over a round's columns, from which every filter is answered."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.errors import UnusableInput
+from encagg_cli.sketch.blocks import BLOCK_COLUMNS, Buffers, Rows, block_count, read_tiles
 from encagg_cli.sketch.gram import Gram
-from encagg_cli.sketch.needs import Block, GramNeed, Header, Need
-from encagg_cli.sketch.source import ColumnSource
+from encagg_cli.sketch.needs import Device, GramNeed, Header, Need, Partial, SquaresNeed
+from encagg_cli.sketch.source import ColumnSource, VectorSource
 
-BLOCK_COLUMNS = 65_536  # fixed: sums are the same whoever computes them, in whatever pieces
-
-# Rows whose norm is within 2^±this of the reference's share its scale, so that ordinary rounds are not rescaled.
+# Rows whose norm is within 2^±this of the reference's share its scale, so that ordinary rounds are not rescaled …
 _ORDINARY_EXPONENT = 16
+# … and where the reference's own exponent lies here, that scale is 1: float32 squares neither overflow nor vanish.
+_UNSCALED_EXPONENTS = range(-16, 33)
 
-T = TypeVar("T")
+# Stored norms may be those of the updates before they were rounded to 16 bits; float32 sums round, too.
+_NORM_TOLERANCE = 0.01
+
+Sums = dict[str, NDArray[np.float64]]
+
+__all__ = ["BLOCK_COLUMNS", "Plan", "RoundSketch", "make_plan", "sketch_round"]
 
 
 @dataclass(frozen=True)
@@ -49,79 +55,157 @@ class RoundSketch:
         return self.header.number
 
 
-def sketch_round(source: ColumnSource, needs: Iterable[Need]) -> RoundSketch:
-    """Read `source` once, in blocks of `BLOCK_COLUMNS` columns, and compute all `needs`.
+@dataclass(frozen=True)
+class Plan:
+    """What is known of a round before its columns are read: which rows take part, and for what."""
+
+    rows: Rows
+    previous: Rows | None
+    non_finite: tuple[str, ...]
+    needs: tuple[Need, ...]
+    device: Device = "cpu"
+
+    @property
+    def header(self) -> Header:
+        return self.rows.header
+
+    @property
+    def n_blocks(self) -> int:
+        return block_count(self.header.n_parameters) if self.header.clients and self.needs else 0
+
+
+def sketch_round(source: ColumnSource, needs: Iterable[Need], *, previous: ColumnSource | None = None) -> RoundSketch:
+    """Read `source` once and compute all `needs`; `previous` is the round before, for needs that look back.
 
     Raises UnusableInput where the stored norms disagree with the updates (a damaged or forged round).
     """
+    plan = make_plan(source, needs, previous=previous)
+    buffers = Buffers()
+    sums: list[Sums] = [{} for _ in plan.needs]
+    for index in range(plan.n_blocks):
+        add_up(plan, sums, compute_block(plan, index, buffers))
+    return finish(plan, sums)
+
+
+def make_plan(
+    source: ColumnSource,
+    needs: Iterable[Need],
+    *,
+    previous: ColumnSource | None = None,
+    device: Device = "cpu",
+) -> Plan:
+    """Decide what is read. Needs that occur twice are computed once; one that can prove the norms is always there."""
     needs = tuple(dict.fromkeys(needs))
-    header, rows, non_finite = plan(source)
-    sums: dict[Need, dict[str, NDArray[np.float64]]] = {need: {} for need in needs}
-    if len(rows) and needs:
-        buffer = np.empty((len(source.client_ids), min(BLOCK_COLUMNS, source.n_parameters)), dtype=np.float32)
-        for start in range(0, source.n_parameters, BLOCK_COLUMNS):
-            stop = min(start + BLOCK_COLUMNS, source.n_parameters)
-            block = read_block(source, header, rows, start, stop, buffer[:, : stop - start])
-            for need in needs:
-                accumulate(sums[need], need.partial(block, header))
-    figures = {need: need.total(sums[need], header) for need in needs} if len(rows) else {}
-    return RoundSketch(header, non_finite, figures)
+    if needs and not any(isinstance(need, GramNeed | SquaresNeed) for need in needs):
+        needs = (*needs, SquaresNeed())
+    keep_raw = any(need.uses_raw for need in needs)
+    looks_back = any(need.uses_previous for need in needs)
+    wanted = frozenset[str]().union(*(need.vectors for need in needs))
+    rows, non_finite = _rows_of(source, wanted, keep_raw)
+    before = None
+    if looks_back and previous is not None and previous.n_parameters == source.n_parameters:
+        before, _ = _rows_of(previous, wanted, keep_raw)
+        if before.header.clients:
+            rows = replace(rows, header=replace(rows.header, previous=before.header))
+        else:
+            before = None
+    return Plan(rows, before, non_finite, needs, device)
 
 
-def accumulate(sums: dict[str, NDArray[np.float64]], partial: Mapping[str, NDArray[np.float64]]) -> None:
+def compute_block(plan: Plan, index: int, buffers: Buffers, *, at_a_time: int = 1) -> list[Sums]:
+    """Sums over one block of columns, for every need of the plan in turn. The same wherever it is computed."""
+    sums: list[Sums] = [{} for _ in plan.needs]
+    for block in read_tiles(index, plan.rows, plan.previous, buffers, at_a_time=at_a_time, device=plan.device):
+        for need, own in zip(plan.needs, sums, strict=True):
+            accumulate(own, need.partial(block, plan.header))
+    return sums
+
+
+def accumulate(sums: Sums, partial: Partial) -> None:
+    """Add a contribution, in float64."""
     for name, value in partial.items():
         if name in sums:
             sums[name] += value
         else:
-            sums[name] = value
+            sums[name] = np.array(value, dtype=np.float64)
 
 
-def plan(source: ColumnSource) -> tuple[Header, NDArray[np.intp], tuple[str, ...]]:
-    """The header, the source's row indices of the finite clients in id order, and the ids of the others."""
+def add_up(plan: Plan, sums: Sequence[Sums], partials: Sequence[Partial]) -> None:
+    """Add one block's sums to those of the blocks before it; raises UnusableInput at once where they are not finite."""
+    for total, partial in zip(sums, partials, strict=True):
+        accumulate(total, partial)
+    _, squares = _squares(plan, sums)
+    bad = np.flatnonzero(~np.isfinite(squares))
+    if len(bad):
+        raise _untrue(plan.header, int(bad[0]), "holds values that its stored norm does not account for")
+
+
+def finish(plan: Plan, sums: Sequence[Sums]) -> RoundSketch:
+    """Turn the sums over all blocks into figures; raises UnusableInput where the stored norms are not true."""
+    if not plan.n_blocks:
+        return RoundSketch(plan.header, plan.non_finite, {})
+    _check_norms(plan, sums)
+    figures = {need: need.total(total, plan.header) for need, total in zip(plan.needs, sums, strict=True)}
+    return RoundSketch(plan.header, plan.non_finite, figures)
+
+
+def _squares(plan: Plan, sums: Sequence[Sums]) -> tuple[Sums, NDArray[np.float64]]:
+    """The sums that hold the rows' squared norms, and those norms."""
+    for need, total in zip(plan.needs, sums, strict=True):
+        if isinstance(need, GramNeed):
+            return total, np.diag(total["centred"])
+        if isinstance(need, SquaresNeed):
+            return total, total["squares"]
+    raise AssertionError("a plan always holds a need that measures norms")
+
+
+def _check_norms(plan: Plan, sums: Sequence[Sums]) -> None:
+    header = plan.header
+    total, squares = _squares(plan, sums)
+    scale = header.scale
+    reference = float(total["reference_square"]) * scale[header.reference] ** 2
+    cross = total["with_reference"] * scale * scale[header.reference]
+    terms = squares * scale**2 + reference
+    measured = terms + 2.0 * cross
+    bad = np.flatnonzero(np.abs(measured - header.norms**2) > _NORM_TOLERANCE * np.maximum(terms, header.norms**2))
+    if len(bad):
+        worst = int(bad[0])
+        found = np.sqrt(max(measured[worst], 0.0))
+        raise _untrue(header, worst, f"has norm {found:.6g}, and {header.norms[worst]:.6g} is stored")
+
+
+def _untrue(header: Header, row: int, what: str) -> UnusableInput:
+    return UnusableInput(
+        f"round {header.number}, client {header.clients[row]}: the update {what}",
+        hint="the round is damaged or forged: `encagg inspect RUN --verify` checks all of it",
+    )
+
+
+def _rows_of(source: ColumnSource, vectors: frozenset[str], keep_raw: bool) -> tuple[Rows, tuple[str, ...]]:
+    """The finite clients' rows in id order, and the ids of the others."""
     order = np.array(sorted(range(len(source.client_ids)), key=lambda row: source.client_ids[row]), dtype=np.intp)
-    finite = np.isfinite(source.norms)
-    rows = order[finite[order]]
-    norms = source.norms[rows]
-    trusted = source.trusted[rows]
+    all_norms = np.asarray(source.norms)
+    finite = np.isfinite(all_norms)
+    chosen = order[finite[order]]
+    norms = all_norms[chosen]
+    trusted = np.asarray(source.trusted)[chosen]
     reference = _reference_row(norms, trusted)
     header = Header(
         number=source.number,
-        clients=tuple(source.client_ids[row] for row in rows),
+        clients=tuple(source.client_ids[row] for row in chosen),
         norms=norms,
         trusted=trusted,
-        num_examples=source.num_examples[rows],
+        num_examples=np.asarray(source.num_examples)[chosen],
         parameters=tuple(source.parameters),
         n_parameters=source.n_parameters,
         reference=reference,
         exponents=_exponents(norms, reference),
+        update_kind=getattr(source, "update_kind", "delta"),
     )
-    return header, rows, tuple(source.client_ids[row] for row in order if not finite[row])
-
-
-def read_block(
-    source: ColumnSource,
-    header: Header,
-    rows: NDArray[np.intp],
-    start: int,
-    stop: int,
-    buffer: NDArray[np.float32],
-) -> Block:
-    """Columns `start` to `stop`, of finite clients in id order, scaled and centred; `buffer` is used for reading."""
-    source.read_columns(start, stop, buffer)
-    values = buffer[rows]
-    reference_exponent = int(header.exponents[header.reference])
-    raw_reference = values[header.reference].copy()
-    for exponent in np.unique(header.exponents):
-        same = header.exponents == exponent
-        reference = np.ldexp(raw_reference, -int(exponent))
-        if same.all():
-            np.ldexp(values, -int(exponent), out=values)
-            values -= reference
-        else:
-            values[same] = np.ldexp(values[same], -int(exponent)) - reference
-    if not np.isfinite(values).all():
-        raise UnusableInput(f"round {header.number}: an update holds values that its stored norm does not account for")
-    return Block(start, stop, values, np.ldexp(raw_reference, -reference_exponent))
+    names = tuple(sorted(vectors & source.vector_names)) if isinstance(source, VectorSource) else ()
+    return Rows(source, header, chosen, names, keep_raw), tuple(
+        source.client_ids[row] for row in order if not finite[row]
+    )
 
 
 def _reference_row(norms: NDArray[np.float64], trusted: NDArray[np.bool_]) -> int:
@@ -133,11 +217,12 @@ def _reference_row(norms: NDArray[np.float64], trusted: NDArray[np.bool_]) -> in
 
 
 def _exponents(norms: NDArray[np.float64], reference: int) -> NDArray[np.int64]:
-    """Exponents `e_i` such that `2^-e_i (g_i - r)` has a norm of about 1 or less."""
+    """Exponents `e_i` such that float32 holds the squares of `2^-e_i (g_i - r)`; mostly all 0."""
     if not len(norms):
         return np.zeros(0, dtype=np.int64)
     largest = np.maximum(norms, norms[reference])
     exponents = np.frexp(np.where(largest > 0, largest, 1.0))[1].astype(np.int64)
     ordinary = np.abs(exponents - exponents[reference]) <= _ORDINARY_EXPONENT
-    exponents[ordinary] = exponents[reference]
+    shared = int(exponents[reference])
+    exponents[ordinary] = 0 if shared in _UNSCALED_EXPONENTS else shared
     return exponents

@@ -69,6 +69,7 @@ class Gram:
         cosines = self.inner / norms[:, None] / norms[None, :]
         cosines[self.norms == 0, :] = 0.0
         cosines[:, self.norms == 0] = 0.0
+        np.fill_diagonal(cosines, self.norms > 0)
         return np.clip(cosines, -1.0, 1.0)
 
     def subset(self, indices: NDArray[np.intp] | NDArray[np.bool_]) -> "Matrix":

@@ -1,21 +1,25 @@
 """What a filter may ask of a round: figures that are sums over blocks of columns.
 
 A filter *declares* its needs; the sketch computes the union of what the chosen filters need in one pass. A need knows
-how to turn a block of columns into a partial sum (small float64 arrays) and how to read the total.
+how to turn a block of columns into a partial sum (small arrays) and how to read the total. It is a pure function of the
+block and the round's header, so that any thread, process or machine may compute it, once or twice, with one result.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.rounds.layout import Parameter
 from encagg_cli.sketch.gram import Gram
+from encagg_cli.sketch.products import inner_products
 
-Partial = Mapping[str, NDArray[np.float64]]
+Partial = Mapping[str, NDArray[Any]]
+Device = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,8 @@ class Header:
     """What is known of a round before its columns are read. Clients with finite updates only, in id order.
 
     `reference` is the index of the row on which columns are centred; `exponents` are those of the rows' scales.
+    `previous` is the header of the round before, for needs that look back, where there is such a round. `update_kind`
+    is "gradient" or "delta".
     """
 
     number: int
@@ -34,6 +40,8 @@ class Header:
     n_parameters: int
     reference: int
     exponents: NDArray[np.int64]
+    previous: "Header | None" = None
+    update_kind: str = "delta"
 
     @property
     def scale(self) -> NDArray[np.float64]:
@@ -43,27 +51,71 @@ class Header:
 
 @dataclass(frozen=True)
 class Block:
-    """Columns `start` to `stop` of a round, scaled and centred: `rows[i] = 2^-e_i (g_i - r)`, float32.
+    """Some neighbouring columns, `start` to `stop`, of a round: 65,536 or an even part of them.
 
-    `reference` holds `2^-e_r r` on the same columns.
+    How many they are depends on the number of clients alone, never on memory or workers.
+
+    rows       (n, columns) scaled and centred, `2^-e_i (g_i - r)`; the reference row itself is all zero
+    reference  (columns,) `2^-e_r r`
+    raw        (n, columns) `g_i` as stored; None unless a need says `uses_raw`
+    vectors    (columns,) each, what the needs ask for in `vectors` and the round has
+    previous   the same columns of the round before; None unless a need says `uses_previous` and there is one
     """
 
     start: int
     stop: int
     rows: NDArray[np.float32]
     reference: NDArray[np.float32]
+    raw: NDArray[np.float32] | None = None
+    vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    previous: "Block | None" = None
+    device: Device = "cpu"
+
+    @cached_property
+    def gram(self) -> NDArray[np.float32]:
+        """(n, n) inner products of `rows`, computed once for all needs; equal rows have exactly equal products."""
+        return inner_products(self.rows, self.device)
+
+    def gram_of(self, columns: slice) -> NDArray[np.float32]:
+        """(n, n) inner products of `rows[:, columns]`, in float32, on the device that was asked for."""
+        if columns.indices(self.rows.shape[1]) == (0, self.rows.shape[1], 1):
+            return self.gram
+        return inner_products(self.rows[:, columns], self.device)
 
 
 class Need(ABC):
-    """One figure per round. Needs are frozen dataclasses: equal settings are one need, computed once."""
+    """One figure per round. Needs are frozen dataclasses: equal settings are one need, computed once.
+
+    uses_raw       `block.raw` must be there
+    uses_previous  `block.previous` must be there where there is a round before
+    vectors        names of what `block.vectors` must hold where the round has it: "global_model", "root_gradient",
+                   "last_step" (the global model less that of the round before)
+    """
+
+    uses_raw: ClassVar[bool] = False
+    uses_previous: ClassVar[bool] = False
+    vectors: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def partial(self, block: Block, header: Header) -> Partial:
-        """This block's contribution; contributions are added up in block order, in float64."""
+        """This block's contribution: arrays by name, which are added up in block order, in float64.
+
+        A name may be missing where the block contributes nothing to it.
+        """
 
     @abstractmethod
     def total(self, sums: Partial, header: Header) -> Any:
         """The figure, from the sum over all blocks."""
+
+    def held_bytes(self, header: Header) -> int:
+        """Bytes of the sums (float64). The default fits a need that keeps one (n, n) matrix and some vectors."""
+        n = len(header.clients)
+        return 8 * n * (n + 16)
+
+    def working_bytes(self, header: Header, columns: int) -> int:
+        """Bytes that `partial` takes beside the block. The default fits one copy of it and one (n, n) matrix."""
+        n = len(header.clients)
+        return 4 * n * (columns + n)
 
     @property
     def key(self) -> str:
@@ -76,10 +128,7 @@ class GramNeed(Need):
     """Inner products of all pairs of clients, from which norms, distances, cosines and principal planes follow."""
 
     def partial(self, block: Block, header: Header) -> Partial:
-        return {
-            "centred": (block.rows @ block.rows.T).astype(np.float64),
-            "with_reference": (block.rows @ block.reference).astype(np.float64),
-        }
+        return {"centred": block.gram, **reference_products(block)}
 
     def total(self, sums: Partial, header: Header) -> Gram:
         centred = sums["centred"]
@@ -90,3 +139,32 @@ class GramNeed(Need):
             norms=header.norms,
             reference=header.reference,
         )
+
+    def working_bytes(self, header: Header, columns: int) -> int:
+        return 4 * len(header.clients) ** 2
+
+
+@dataclass(frozen=True)
+class SquaresNeed(Need):
+    """Squared norms of the rows: enough to tell whether the stored norms are true, where no Gram matrix is needed."""
+
+    def partial(self, block: Block, header: Header) -> Partial:
+        squares = np.einsum("ij,ij->i", block.rows, block.rows)
+        return {"squares": squares, **reference_products(block)}
+
+    def total(self, sums: Partial, header: Header) -> NDArray[np.float64]:
+        return np.asarray(sums["squares"])
+
+    def held_bytes(self, header: Header) -> int:
+        return 32 * len(header.clients)
+
+    def working_bytes(self, header: Header, columns: int) -> int:
+        return 32 * len(header.clients)
+
+
+def reference_products(block: Block) -> dict[str, NDArray[Any]]:
+    """Products of every row with the reference, and of the reference with itself."""
+    return {
+        "with_reference": block.rows @ block.reference,
+        "reference_square": np.asarray(block.reference @ block.reference),
+    }
