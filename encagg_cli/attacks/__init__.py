@@ -13,10 +13,28 @@ from encagg_cli.filters.settings import build, canonical, parse_call
 __all__ = ["Attack", "AttackNeed", "Scene", "available", "canonical", "craft", "craft_matrix", "get", "kind_of"]
 
 _MODULES = {
-    "label-flip": ("encagg_cli.attacks.label_flip", "LabelFlip"),
     "lie": ("encagg_cli.attacks.lie", "Lie"),
+    "lie-optimised": ("encagg_cli.attacks.lie_optimised", "LieOptimised"),
+    "ipm": ("encagg_cli.attacks.ipm", "Ipm"),
+    "ipm-optimised": ("encagg_cli.attacks.ipm_optimised", "IpmOptimised"),
     "min-max": ("encagg_cli.attacks.min_max", "MinMax"),
+    "min-sum": ("encagg_cli.attacks.min_sum", "MinSum"),
+    "agr-tailored": ("encagg_cli.attacks.agr_tailored", "AgrTailored"),
+    "adaptive": ("encagg_cli.attacks.adaptive", "Adaptive"),
+    "cmp": ("encagg_cli.attacks.cmp", "CovertPoisoning"),
+    "fang-krum": ("encagg_cli.attacks.fang_krum", "FangKrum"),
+    "fang-trimmed-mean": ("encagg_cli.attacks.fang_trimmed_mean", "FangTrimmedMean"),
+    "ua-fedrec": ("encagg_cli.attacks.ua_fedrec", "UaFedRec"),
+    "byz-mean": ("encagg_cli.attacks.byz_mean", "ByzMean"),
+    "mimic": ("encagg_cli.attacks.mimic", "Mimic"),
     "sign-flip": ("encagg_cli.attacks.sign_flip", "SignFlip"),
+    "scaling": ("encagg_cli.attacks.scaling", "Scaling"),
+    "gaussian": ("encagg_cli.attacks.gaussian", "Gaussian"),
+    "free-rider": ("encagg_cli.attacks.free_rider", "FreeRider"),
+    "label-flip": ("encagg_cli.attacks.label_flip", "LabelFlip"),
+    "xfed-like": ("encagg_cli.attacks.xfed_like", "XfedLike"),
+    "fedghost-like": ("encagg_cli.attacks.fedghost_like", "FedGhostLike"),
+    "fedimp-like": ("encagg_cli.attacks.fedimp_like", "FedImpLike"),
 }
 
 

@@ -79,11 +79,11 @@ class Informed(Attack):
 
 @dataclass(kw_only=True)
 class Colluding(Informed):
-    """An attack in which all attackers upload one crafted vector, with noise of their own if they are told to.
+    """An attack whose uploads of a round are made together, with noise of each attacker's own if they are told to.
 
-    The noise makes a crowd of equal uploads look like different clients: `m_i = m + noise · σ ⊙ N(0, 1)`, `σ` the
-    standard deviation of the known honest updates in each coordinate. A bound that the crafted vector keeps (Min-Max's
-    say) is kept without noise.
+    The noise makes a crowd of equal uploads look like different clients: `m_i + noise · σ ⊙ N(0, 1)`, `σ` the standard
+    deviation of the known honest updates in each coordinate. A bound that the uploads keep (Min-Max's, say) is kept
+    without noise.
     """
 
     colluding: ClassVar[bool] = True
@@ -91,18 +91,26 @@ class Colluding(Informed):
     noise: float = setting(0.0, "each attacker's own noise, in standard deviations of the known updates", at_least=0)
 
     @abstractmethod
-    def vector(self, columns: Columns, survey: Any) -> Vector:
-        """The columns of the crafted vector, (w,)."""
+    def uploads(self, columns: Columns, survey: Any) -> Matrix:
+        """The uploads' columns without noise, (m, w)."""
 
     def columns(self, columns: Columns, survey: Any) -> Matrix:
-        vector = self.vector(columns, survey)
-        return self.with_noise(columns, np.tile(vector, (len(columns.own), 1)))
-
-    def with_noise(self, columns: Columns, crafted: Matrix) -> Matrix:
-        """`crafted` (m, w) and each attacker's own noise."""
+        uploads = self.uploads(columns, survey)
         if self.noise == 0:
-            return crafted
-        return crafted + self.noise * columns.deviation * columns.normal("noise")
+            return uploads
+        return uploads + self.noise * columns.deviation * columns.normal("noise")
+
+
+@dataclass(kw_only=True)
+class OneVector(Colluding):
+    """A colluding attack in which all attackers upload the same vector (and noise of their own)."""
+
+    @abstractmethod
+    def vector(self, columns: Columns, survey: Any) -> Vector:
+        """The columns of that vector, (w,)."""
+
+    def uploads(self, columns: Columns, survey: Any) -> Matrix:
+        return np.tile(self.vector(columns, survey), (len(columns.own), 1))
 
 
 @dataclass(kw_only=True)

@@ -64,6 +64,12 @@ class Campaign:
             raise UsageError("attackers need an attack", hint="name one with --attack, or set --ratio 0")
         if self.attacks and not self.count:
             raise UsageError("an attack needs attackers", hint="set --ratio, the share of malicious clients, above 0")
+        if AttackNeed.KNOWN_BENIGN in self.requires and not trusted:
+            needing = next(attack for attack in self.attacks if AttackNeed.KNOWN_BENIGN in attack.requires())
+            raise UsageError(
+                f"{canonical(needing)} aims at a filter that needs known-benign clients, and there are none",
+                hint="name them with --trusted, or aim at another filter",
+            )
         self._candidates = sorted(set(clients) - set(trusted))
         self._trusted = frozenset(trusted)
 
@@ -105,7 +111,6 @@ class Campaign:
         source: ColumnSource,
         plan: RoundPlan,
         *,
-        global_model: NDArray[np.float32] | None = None,
         alternatives: ColumnSource | None = None,
     ) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
         """Yield `(start, stop, values)` for every block of columns: the poisoning clients' uploads, (m, stop - start).
@@ -113,7 +118,7 @@ class Campaign:
         `source` holds what every client would have uploaded honestly; it is read once to craft, and as often before as
         the attacks need. Nothing is yielded for a round without poison.
         """
-        scenes = self._scenes(source, plan, global_model, alternatives)
+        scenes = self._scenes(source, plan, alternatives)
         if not scenes:
             return
         place = {client: row for row, client in enumerate(plan.poisoning)}
@@ -134,7 +139,6 @@ class Campaign:
         self,
         source: ColumnSource,
         plan: RoundPlan,
-        global_model: NDArray[np.float32] | None,
         alternatives: ColumnSource | None,
     ) -> list[tuple[Attack, Scene]]:
         honest = tuple(client for client in sorted(source.client_ids) if client not in plan.attacks)
@@ -149,7 +153,6 @@ class Campaign:
                     honest_clients=honest,
                     trusted=self._trusted & set(source.client_ids),
                     seed=self.seed,
-                    global_model=global_model,
                     alternatives=alternatives,
                 )
                 scenes.append((attack, scene))

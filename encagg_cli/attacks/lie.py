@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from encagg_cli.attacks.base import Colluding, Grade
+from encagg_cli.attacks.base import Grade, OneVector
 from encagg_cli.attacks.scene import Columns, Scene, Vector
 from encagg_cli.errors import UnusableInput
 from encagg_cli.filters.settings import setting
@@ -28,7 +28,7 @@ def published_z(n: int, f: int) -> float:
 
 
 @dataclass(kw_only=True)
-class Lie(Colluding):
+class Lie(OneVector):
     """All attackers upload `μ - z·σ`, mean and standard deviation of the known honest updates in each coordinate.
 
     The paper derives `z` from the numbers of clients and attackers; its formula is `z=formula` here, and is refused

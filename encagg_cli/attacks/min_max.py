@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from encagg_cli.attacks.base import Colluding, Grade
+from encagg_cli.attacks.base import Grade, OneVector
 from encagg_cli.attacks.directions import Direction, Spread, direction_of, spread
 from encagg_cli.attacks.scene import Columns, Scene, Vector
 from encagg_cli.filters.settings import setting
@@ -25,7 +25,7 @@ def min_max_gamma(around: Spread) -> float:
 
 
 @dataclass(kw_only=True)
-class MinMax(Colluding):
+class MinMax(OneVector):
     """All attackers upload `μ + γp`, no farther from any known honest update than two of those are from each other."""
 
     name: ClassVar[str] = "min-max"

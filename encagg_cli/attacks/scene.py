@@ -34,8 +34,7 @@ class Scene:
 
     `source` holds what every client would have uploaded honestly. `malicious` are all clients of the round that the
     attackers control: some of them may upload honestly in this round, or poison by another attack; `honest_clients` are
-    those that upload honestly. `global_model` (parameters,) is the model the round started from, where it is stored.
-    `alternatives` holds, for the poisoning clients, updates trained to harm (label-flip).
+    those that upload honestly. `alternatives` holds, for the poisoning clients, updates trained to harm (label-flip).
     """
 
     source: ColumnSource
@@ -44,7 +43,6 @@ class Scene:
     honest_clients: tuple[str, ...]
     trusted: frozenset[str] = frozenset()
     seed: int = 0
-    global_model: NDArray[np.float32] | None = None
     alternatives: ColumnSource | None = None
 
     @property

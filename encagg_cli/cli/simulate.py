@@ -48,10 +48,13 @@ def command(
 
     The filter in the loop decides what the next model is made of. Known-benign clients never attack.
 
-    \b
-    encagg simulate runs/lie --attack lie --ratio 0.6 --method encagg
-    encagg simulate runs/mix --attack lie --attack min-max --schedule "always(choice=mix)"
-    encagg simulate runs/mnist --dataset mnist --data-dir data --model cnn
+    [bold]Examples[/bold]
+
+      encagg simulate runs/lie --attack lie --ratio 0.6 --method encagg
+
+      encagg simulate runs/mix --attack lie --attack min-max --schedule 'always(choice=mix)'
+
+      encagg simulate runs/mnist --dataset mnist --data-dir data --model cnn
     """
     from encagg_cli.federation.setup import Setup
     from encagg_cli.federation.simulate import simulate

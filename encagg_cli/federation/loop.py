@@ -104,9 +104,7 @@ class Federation:
             poisoned = honest.updates.copy()
             rows = [self.client_ids.index(client) for client in plan.poisoning]
             trained_to_harm = self._trained_to_harm(number, model, plan)
-            for start, stop, values in self.campaign.craft(
-                honest, plan, global_model=model, alternatives=trained_to_harm
-            ):
+            for start, stop, values in self.campaign.craft(honest, plan, alternatives=trained_to_harm):
                 poisoned[rows, start:stop] = values
         return self._round(number, model, as_stored(poisoned, self.setup.dtype), plan)
 

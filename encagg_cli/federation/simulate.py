@@ -11,16 +11,19 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from encagg_cli import filters
-from encagg_cli.errors import UsageError
+from encagg_cli.federation.fresh import refuse_existing_run, remove_rounds, write_settings
 from encagg_cli.federation.loop import Federation, Update
 from encagg_cli.federation.setup import Setup
 from encagg_cli.filters import Filter, canonical
+from encagg_cli.filters.passes import aggregate_pieces, sketch_for
 from encagg_cli.rounds.memory import MemoryRound, by_name
-from encagg_cli.sketch import sketch_round
+from encagg_cli.sketch import ArraySource
 from encagg_cli.verdicts.replay import check_requirements, judge_round
 
 if TYPE_CHECKING:
     from encagg_cli.capture.recorder import Recorder
+
+SETTINGS_FILE = "simulation.json"  # in the run: what decided it, and what came of it
 
 
 @dataclass(frozen=True)
@@ -87,37 +90,63 @@ class Server:
     `accepted` (clients,) holds the verdicts on the last round, in the order of its `client_ids`.
     """
 
-    def __init__(self, method: Filter | None, recorder: "Recorder | None") -> None:
+    def __init__(self, method: Filter | None, recorder: "Recorder | None", seed: int = 0) -> None:
         self._method = method
         self._recorder = recorder
+        self._seed = seed
+        self._model: Update | None = None  # from which the round before started
+        self._aggregate: NDArray[np.float64] | None = None  # of the round before
         self.accepted = np.zeros(0, dtype=bool)
 
     def aggregate(self, uploads: MemoryRound) -> Update | None:
         """The aggregated update, (parameters,); None where nothing was accepted."""
         if self._recorder is not None:
             record(self._recorder, uploads)
-        finite = np.isfinite(uploads.norms)
-        if self._method is None:
-            self.accepted = finite
-            return weighted_sum(uploads, finite / max(1, int(finite.sum())))
-        text = canonical(self._method)
+        # One thread: the same sums, whatever the number of cores.
+        with threadpool_limits(limits=1, user_api="blas"), np.errstate(over="ignore"):
+            if self._method is not None:
+                return self._filtered(self._method, uploads)
+            self.accepted = np.isfinite(uploads.norms)
+            return plain_mean(uploads, self.accepted)
+
+    def _filtered(self, method: Filter, uploads: MemoryRound) -> Update | None:
+        text = canonical(method)
+        source = self._source(uploads)
         trusted = frozenset(c for c, flag in zip(uploads.client_ids, uploads.trusted, strict=True) if flag)
-        sketch = sketch_round(uploads, self._method.needs())
-        decision = judge_round(sketch, uploads, {text: self._method}, trusted).decisions[text]
-        decision = decision.in_order(uploads.client_ids)
-        self.accepted = decision.accepted
-        assert decision.weight is not None  # linear rules give weights, and no others are let in
-        return weighted_sum(uploads, decision.weight)
+        decision = judge_round(sketch_for(source, [method]), uploads, {text: method}, trusted).decisions[text]
+        self.accepted = decision.in_order(uploads.client_ids).accepted
+        if not self.accepted.any():
+            return None
+        prior = source.vectors.get("last_step") if decision.prior == "last_step" else self._aggregate
+        self._aggregate = np.concatenate(list(aggregate_pieces(method, decision, source, prior=prior, seed=self._seed)))
+        if method.wants_aggregate():
+            method.see_aggregate([self._aggregate])
+        return self._aggregate.astype(np.float32)
+
+    def _source(self, uploads: MemoryRound) -> ArraySource:
+        """The round with the vectors that a replay of the recorded run has: the global model, and the last step."""
+        vectors: dict[str, NDArray[np.floating]] = {"global_model": uploads.global_model}
+        if self._model is not None:
+            vectors["last_step"] = uploads.global_model - self._model
+        self._model = uploads.global_model
+        return ArraySource(
+            uploads.updates,
+            uploads.client_ids,
+            uploads.trusted,
+            number=uploads.number,
+            vectors=vectors,
+            examples=[int(examples) for examples in uploads.num_examples],
+            layout=uploads.parameters,
+            update_kind=uploads.update_kind,
+        )
 
 
-def weighted_sum(uploads: MemoryRound, weight: NDArray[np.float64]) -> Update | None:
-    """`Σ weight_i g_i` over the uploads of weight above or below 0, in float64; None where there is none."""
-    chosen = np.flatnonzero(weight)
-    if not len(chosen):
+def plain_mean(uploads: MemoryRound, finite: NDArray[np.bool_]) -> Update | None:
+    """The unweighted mean of the finite uploads, (parameters,); None where there is none."""
+    if not finite.any():
         return None
-    with threadpool_limits(limits=1, user_api="blas"):
-        total: Update = (weight[chosen] @ uploads.updates[chosen].astype(np.float64)).astype(np.float32)
-    return total
+    mean: Update = uploads.updates[finite].mean(axis=0, dtype=np.float64).astype(np.float32)
+    return mean
 
 
 def record(recorder: "Recorder", uploads: MemoryRound) -> None:
@@ -149,19 +178,19 @@ def simulate(
     method = None if setup.method is None else filters.get(setup.method)
     federation = Federation(setup)
     if method is not None:
-        if method.aggregate != "linear":
-            raise UsageError(f"{method.name} gives uploads no weights, and cannot be the filter in the loop")
         check_requirements({canonical(method): method}, frozenset(federation.trusted))
+    if run is not None:
+        refuse_existing_run(run, force=force)
     reports: list[RoundReport] = []
     final_model, diverged = federation.initial, False
     with _recording(run, federation, force) as recorder:
-        server = Server(method, recorder)
+        server = Server(method, recorder, setup.seed)
         for trained in federation.rounds(server.aggregate):
             final_model, diverged = trained.model, trained.diverged
             reports.append(_report(trained.uploads, server.accepted, trained.accuracy))
             if progress is not None:
                 progress(reports[-1])
-    return SimulationResult(
+    result = SimulationResult(
         setup=setup,
         method=None if method is None else canonical(method),
         initial_accuracy=federation.accuracy(federation.initial),
@@ -169,6 +198,9 @@ def simulate(
         final_model=final_model,
         diverged=diverged,
     )
+    if run is not None:
+        write_settings(run / SETTINGS_FILE, result.as_json())
+    return result
 
 
 def _report(uploads: MemoryRound, accepted: NDArray[np.bool_], accuracy: float) -> RoundReport:
@@ -192,6 +224,7 @@ def _recording(run: Path | None, federation: Federation, force: bool) -> "Iterat
         return
     from encagg_cli.capture.recorder import Recorder
 
+    remove_rounds(run)
     with Recorder(
         run,
         trusted=federation.trusted,

@@ -59,7 +59,7 @@ def parse_call(text: str) -> tuple[str, dict[str, str]]:
     if match is None:
         raise UsageError(f"cannot read {text!r} as a method", hint="write NAME or NAME(key=value,key=value)")
     arguments: dict[str, str] = {}
-    for part in (match[2] or "").split(","):
+    for part in _top_level_parts(match[2] or ""):
         if not part.strip():
             continue
         key, equals, value = part.partition("=")
@@ -67,6 +67,18 @@ def parse_call(text: str) -> tuple[str, dict[str, str]]:
             raise UsageError(f"cannot read {part.strip()!r} in {text!r}", hint="settings are key=value")
         arguments[key.strip()] = value.strip()
     return match[1], arguments
+
+
+def _top_level_parts(text: str) -> list[str]:
+    """Split at the commas outside of brackets: a setting's value may itself be `name(key=value,key=value)`."""
+    parts, depth = [""], 0
+    for char in text:
+        depth += (char == "(") - (char == ")")
+        if char == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return parts
 
 
 def build(kind: type[T], arguments: Mapping[str, str]) -> T:

@@ -1,0 +1,56 @@
+"""Free-riders: uploads without training."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encagg_cli.attacks.base import Attack, AttackNeed, Grade
+from encagg_cli.attacks.scene import Columns, Matrix, Scene
+from encagg_cli.filters.settings import setting
+
+
+@dataclass(kw_only=True)
+class FreeRider(Attack):
+    """Attackers do not train.
+
+    "zero": they send the model back as it came, an all-zero update. "last-step": they send the last change of the
+    global model, a zero update in the first round. Either is disguised by noise of their own: `noise` times the root
+    mean square of the last change (which needs the stored global model) in every coordinate.
+    """
+
+    name: ClassVar[str] = "free-rider"
+    summary: ClassVar[str] = "no training: a zero update, or the last change of the global model"
+    source: ClassVar[str] = "Lin et al., Free-riders in Federated Learning, 2019; Fraboni et al., AISTATS 2021"
+    grade: ClassVar[Grade] = "A"
+
+    mode: Literal["zero", "last-step"] = setting("zero", "what is sent")
+    noise: float = setting(0.0, "each one's own noise, in root mean squares of the last global change", at_least=0)
+    learning_rate: float | None = setting(None, "the server's, where updates are gradients (FedSGD)", above=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._model: NDArray[np.float32] | None = None
+        self._step: NDArray[np.float32] | None = None
+
+    def requires(self) -> frozenset[AttackNeed]:
+        return frozenset({AttackNeed.GLOBAL_MODEL}) if self.mode == "last-step" or self.noise > 0 else frozenset()
+
+    def observe(self, number: int, global_model: NDArray[np.float32]) -> None:
+        if self._model is not None:
+            rate = 1.0 if self.learning_rate is None else -self.learning_rate
+            self._step = (global_model - self._model) / np.float32(rate)
+        self._model = global_model
+
+    def survey(self, scene: Scene) -> float:
+        """Standard deviation of the noise."""
+        if self._step is None or self.noise == 0:
+            return 0.0
+        return self.noise * float(np.sqrt(np.square(self._step, dtype=np.float64).mean()))
+
+    def columns(self, columns: Columns, survey: Any) -> Matrix:
+        sent = np.zeros(columns.own.shape)
+        if self.mode == "last-step" and self._step is not None:
+            sent += self._step[columns.start : columns.stop].astype(np.float64)
+        return sent + float(survey) * columns.normal("free-rider") if survey else sent
