@@ -15,8 +15,18 @@ DEFAULT_METHOD = "encagg"
 
 _MODULES = {
     "encagg": ("encagg_cli.filters.encagg", "EnCAgg"),
-    "multi-krum": ("encagg_cli.filters.krum", "MultiKrum"),
     "cosine-to-known-benign": ("encagg_cli.filters.cosine_to_known_benign", "CosineToKnownBenign"),
+    "k-means": ("encagg_cli.filters.k_means", "KMeans"),
+    "mean": ("encagg_cli.filters.mean", "Mean"),
+    "krum": ("encagg_cli.filters.krum", "Krum"),
+    "multi-krum": ("encagg_cli.filters.krum", "MultiKrum"),
+    "bulyan": ("encagg_cli.filters.bulyan", "Bulyan"),
+    "faba": ("encagg_cli.filters.faba", "Faba"),
+    "dnc": ("encagg_cli.filters.dnc", "DnC"),
+    "norm-bound": ("encagg_cli.filters.norm_bound", "NormBound"),
+    "rfa": ("encagg_cli.filters.rfa", "Rfa"),
+    "crh-truth-discovery": ("encagg_cli.filters.crh", "CrhTruthDiscovery"),
+    "fltrust": ("encagg_cli.filters.fltrust", "FLTrust"),
 }
 
 

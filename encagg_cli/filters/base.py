@@ -2,33 +2,37 @@
 
 A filter is a dataclass: its fields are its settings, its canonical text (`multi-krum(f=8)`) is how it is shown, stored,
 hashed and typed. It works on a `RoundSketch` and never sees a file. What it carries from round to round it keeps
-in itself, and hands out and takes back as a dictionary (`state_dict`, `load_state_dict`).
+in itself, and hands out and takes back as a dictionary (`state_dict`, `load_state_dict`). Needs may depend on that
+state (a rule that looks back at its own last output), so they are asked for before every round.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.errors import UsageError
-from encagg_cli.sketch import ArraySource, Need, RoundSketch, sketch_round
+from encagg_cli.rounds.layout import Parameter
+from encagg_cli.sketch import ArraySource, Need, RoundSketch
 
 Grade = Literal["A", "B", "C"]
 Aggregate = Literal["linear", "coordinate-wise"]
+Vector = NDArray[np.floating]
 ACCEPT_THRESHOLD = 0.5  # of scores that `suspicion` makes
 
 
 class Requirement(Enum):
-    """What a run must offer before a filter can work on it; checked before anything is read."""
+    """What a run may have to offer before a filter can work on it; checked before anything is read."""
 
     KNOWN_BENIGN = "known-benign clients"
     ATTACKER_COUNT = "the number of attackers"
     HISTORY = "earlier rounds"
     LAYERS = "tensor names and shapes"
+    OUTPUT_LAYER = "a marked output layer"
     GLOBAL_MODEL = "the stored global model"
     ROOT_GRADIENT = "the stored root gradient"
     SAMPLE_COUNTS = "sample counts"
@@ -57,7 +61,11 @@ class Decision:
     statistic  the rule's own figure, where it is not such a score
     cluster    cluster label, -1 noise
     plane      (clients, 2) where the uploads lie in the method's first plane
-    trace      what a picture needs beside that (radius, pseudo-gradients, second plane), by name
+    trace      what a picture, or a coordinate-wise aggregate, needs beside that, by name
+
+    A linear aggregate is `Σ_i weight_i g_i + prior_weight · v + noise · z`: `v` is the aggregate before this one (the
+    stored step where `prior` is "last_step", the filter's own where it is "own") and `z` standard normal noise. Most
+    rules have neither.
     """
 
     clients: tuple[str, ...]
@@ -70,6 +78,9 @@ class Decision:
     cluster: NDArray[np.int32] | None = None
     plane: NDArray[np.float64] | None = None
     trace: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    prior: Literal["", "last_step", "own"] = ""
+    prior_weight: float = 0.0
+    noise: float = 0.0
 
     def in_order(self, clients: Sequence[str]) -> "Decision":
         """The same decision with its rows in the given order of clients."""
@@ -89,23 +100,47 @@ class Decision:
 
 
 class Filter(ABC):
-    """Base of all filters. Subclasses are keyword-only dataclasses registered in `encagg_cli.filters`."""
+    """Base of all filters. Subclasses are keyword-only dataclasses registered in `encagg_cli.filters`.
+
+    requires    what a run must have; `uses` what is made use of where it is there
+    aggregate   "linear" where `Decision.weight` says it all, else `combine` makes the aggregate
+    """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     source: ClassVar[str]
     grade: ClassVar[Grade]
     requires: ClassVar[frozenset[Requirement]] = frozenset()
+    uses: ClassVar[frozenset[Requirement]] = frozenset()
     aggregate: ClassVar[Aggregate] = "linear"
     least_known_benign: ClassVar[int] = 1  # where KNOWN_BENIGN is required
 
     @abstractmethod
     def needs(self) -> tuple[Need, ...]:
-        """What the sketch of a round must hold."""
+        """What the sketch of the next round must hold."""
+
+    def refine(self, sketch: RoundSketch) -> tuple[Need, ...]:
+        """What a second pass over the round must add, now that the first is known; nothing, for nearly all filters."""
+        return ()
 
     @abstractmethod
     def judge(self, sketch: RoundSketch, context: Context) -> Decision:
         """Decide on the finite uploads of one round, `sketch.clients`; at least one."""
+
+    def combine(self, decision: Decision, values: NDArray[np.floating], start: int) -> NDArray[np.float64]:
+        """Some columns of a coordinate-wise aggregate, (c,): `values` is (clients, c), from column `start` on.
+
+        Its rows are those of `decision`, which may hold only finite uploads.
+        """
+        raise TypeError(f"the aggregate of {self.name} is its weights times the updates")
+
+    def wants_aggregate(self) -> bool:
+        """Whether `see_aggregate` must be told, before the next round, what came of this one."""
+        return False
+
+    def see_aggregate(self, pieces: Iterable[NDArray[np.float64]]) -> None:
+        """Take note of this filter's own aggregate of the round just judged, given in pieces from the first column."""
+        raise TypeError(f"{self.name} does not look back at its own aggregate")
 
     def state_dict(self) -> dict[str, Any]:
         """What this filter carries to the next round: arrays, numbers and text by name. Empty for most."""
@@ -118,26 +153,38 @@ class Filter(ABC):
 
     def decide(
         self,
-        updates: RoundSketch | NDArray[np.floating] | Mapping[str, NDArray[np.floating]],
+        updates: RoundSketch | Vector | Mapping[str, Vector],
         *,
         trusted: Collection[str] | Collection[int] | NDArray[np.bool_] = (),
         clients: Iterable[str] | None = None,
         poisoned: Mapping[str, bool] | None = None,
+        num_examples: Mapping[str, int] | Sequence[int] | None = None,
+        parameters: Sequence[Parameter] | None = None,
+        vectors: Mapping[Literal["global_model", "root_gradient", "last_step"], Vector] | None = None,
+        update_kind: Literal["gradient", "delta"] = "delta",
     ) -> Decision:
         """Decide on one round, non-finite uploads included.
 
         `updates` is a sketch, a matrix of (clients, parameters), or a mapping of client id to vector. `trusted` names
         the known-benign clients by id, by row (for a matrix), or as a mask. For a matrix, `clients` are its ids
-        ("0", "1", … where not given). The decision's rows are in the order of the updates (of a sketch: in id order).
+        ("0", "1", … where not given). `num_examples` are sample counts by id, or in the order of the updates;
+        `parameters` the tensors that the updates are made of; `vectors` the global model that the round started from,
+        the server's own gradient, and the model's step into this round. (A sketch knows all of these already.) The
+        decision's rows are in the order of the updates (of a sketch: in id order).
         """
+        from encagg_cli.filters.arrays import as_source
+        from encagg_cli.filters.passes import aggregate_pieces, sketch_for
+
+        source: ArraySource | None = None
         if isinstance(updates, RoundSketch):
             sketch = updates
             order: tuple[str, ...] = tuple(sorted((*sketch.clients, *sketch.non_finite)))
             trusted_ids = {str(client) for client in trusted}
         else:
-            source, trusted_ids = _as_source(updates, trusted, clients)
+            named = cast("Mapping[str, Vector]", vectors or {})
+            source, trusted_ids = as_source(updates, trusted, clients, num_examples, parameters, named, update_kind)
             order = tuple(source.client_ids)
-            sketch = sketch_round(source, self.needs())
+            sketch = sketch_for(source, [self])
         unknown = trusted_ids - set(order)
         if unknown and not isinstance(updates, RoundSketch):
             raise UsageError(f"known-benign client {min(unknown)!r} has no update")
@@ -148,7 +195,10 @@ class Filter(ABC):
             else np.array([poisoned.get(client, False) for client in sketch.clients], dtype=bool),
         )
         decision = self.judge(sketch, context) if sketch.clients else _nobody()
-        return _with_non_finite(decision, sketch.non_finite).in_order(order)
+        decision = _with_non_finite(decision, sketch.non_finite).in_order(order)
+        if source is not None and sketch.clients and self.wants_aggregate():
+            self.see_aggregate(aggregate_pieces(self, decision, source))
+        return decision
 
 
 def suspicion(accepted: NDArray[np.bool_], statistic: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -187,25 +237,3 @@ def _with_non_finite(decision: Decision, non_finite: tuple[str, ...]) -> Decisio
         else np.concatenate([decision.cluster, np.full(m, -1, dtype=np.int32)]),
         plane=nans(decision.plane),
     )
-
-
-def _as_source(
-    updates: NDArray[np.floating] | Mapping[str, NDArray[np.floating]],
-    trusted: Collection[str] | Collection[int] | NDArray[np.bool_],
-    clients: Iterable[str] | None,
-) -> tuple[ArraySource, set[str]]:
-    if isinstance(updates, Mapping):
-        if clients is not None:
-            raise UsageError("clients are named by the mapping of updates already")
-        ids = tuple(updates)
-        matrix = np.stack([np.asarray(update).ravel() for update in updates.values()]) if ids else np.zeros((0, 0))
-    else:
-        matrix = np.asarray(updates)
-        ids = tuple(str(row) for row in range(len(matrix))) if clients is None else tuple(clients)
-    if isinstance(trusted, np.ndarray) and trusted.dtype == bool:
-        if trusted.shape != (len(ids),):
-            raise UsageError(f"a mask of known-benign clients needs {len(ids)} entries, not {trusted.shape}")
-        trusted_ids = {ids[row] for row in np.flatnonzero(trusted)}
-    else:
-        trusted_ids = {ids[int(t)] if isinstance(t, int | np.integer) else str(t) for t in trusted}
-    return ArraySource(matrix, ids, np.array([c in trusted_ids for c in ids], dtype=bool)), trusted_ids

@@ -1,0 +1,106 @@
+"""What signs tell: how many coordinates of each update are positive, zero, negative, and what opposes a direction."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encagg_cli.sketch.needs import Block, Header, Need, Partial
+from encagg_cli.sketch.samples import raw_values
+
+
+@dataclass(frozen=True)
+class SignCountNeed(Need):
+    """(n, 3) shares of positive, zero and negative values in one contiguous window of the columns.
+
+    The window holds `share` of the columns (one at least) and begins at a random place that the seed decides: the
+    same in every round.
+    """
+
+    share: float
+    seed: int = 0
+
+    uses_raw = True
+
+    def window(self, n_parameters: int) -> tuple[int, int]:
+        """Its first column and the one after its last."""
+        length = min(n_parameters, max(1, int(self.share * n_parameters)))
+        start = int(np.random.default_rng((self.seed, 4)).integers(n_parameters - length + 1))
+        return start, start + length
+
+    def partial(self, block: Block, header: Header) -> Partial:
+        start, stop = self.window(header.n_parameters)
+        start, stop = max(start, block.start), min(stop, block.stop)
+        if start >= stop:
+            return {"counts": np.zeros((len(block.rows), 3))}
+        values = raw_values(block)[:, start - block.start : stop - block.start]
+        positive = np.count_nonzero(values > 0, axis=1)
+        negative = np.count_nonzero(values < 0, axis=1)
+        zero = values.shape[1] - positive - negative
+        return {"counts": np.stack([positive, zero, negative], axis=1).astype(np.float64)}
+
+    def total(self, sums: Partial, header: Header) -> NDArray[np.float64]:
+        counts = sums["counts"]
+        shares: NDArray[np.float64] = counts / counts.sum(axis=1, keepdims=True)
+        return shares
+
+    def held_bytes(self, header: Header) -> int:
+        return 24 * len(header.clients)
+
+    def working_bytes(self, header: Header, columns: int) -> int:
+        return 2 * len(header.clients) * columns
+
+
+@dataclass(frozen=True)
+class PackedSigns:
+    """Signs of a vector, two bits a value: where it is positive, and where it is negative."""
+
+    positive: NDArray[np.uint8]
+    negative: NDArray[np.uint8]
+
+    def columns(self, start: int, stop: int) -> NDArray[np.int8]:
+        """-1, 0 or 1 for the columns `start` to `stop`."""
+        first = start // 8
+        unpacked = [
+            np.unpackbits(bits[first : -(-stop // 8)])[start - 8 * first : stop - 8 * first].astype(np.int8)
+            for bits in (self.positive, self.negative)
+        ]
+        return unpacked[0] - unpacked[1]
+
+
+@dataclass(frozen=True)
+class SignedEnergyNeed(Need):
+    """(n,) energy `Σ_j g_ij²` over the columns whose sign is not that of the last step (FLAIR's flip score).
+
+    The stored last step is used where the round has it, else `own` signs, named by `own_name`; None with neither.
+    """
+
+    own_name: str = ""
+    own: PackedSigns | None = field(default=None, compare=False, repr=False)
+
+    uses_raw = True
+    vectors = frozenset({"last_step"})
+
+    def partial(self, block: Block, header: Header) -> Partial:
+        vector = block.vectors.get("last_step")
+        if vector is not None:
+            expected = np.sign(-vector if header.update_kind == "gradient" else vector).astype(np.int8)
+        elif self.own is not None:
+            expected = self.own.columns(block.start, block.stop)
+        else:
+            return {}
+        flipped = np.sign(raw_values(block)).astype(np.int8) != expected
+        scaled = np.ldexp(raw_values(block), -header.exponents[:, None].astype(np.int32))
+        return {"energy": np.where(flipped, np.square(scaled), 0).sum(axis=1, dtype=np.float64)}
+
+    def total(self, sums: Partial, header: Header) -> NDArray[np.float64] | None:
+        if not sums:
+            return None
+        energy: NDArray[np.float64] = sums["energy"] * header.scale**2
+        return energy
+
+    def held_bytes(self, header: Header) -> int:
+        return 8 * len(header.clients) + (0 if self.own is None else 2 * self.own.positive.nbytes)
+
+    def working_bytes(self, header: Header, columns: int) -> int:
+        return 16 * len(header.clients) * columns
