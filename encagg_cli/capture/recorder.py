@@ -7,23 +7,19 @@
 Imports neither typer, rich nor torch.
 """
 
-import atexit
 import hashlib
 import hmac
-import os
-import signal
 import threading
-import weakref
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, Final, Self, cast
+from types import TracebackType
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from encagg_cli.capture import flatten
+from encagg_cli.capture import ending, flatten
 from encagg_cli.capture.background import RowBuffers
 from encagg_cli.capture.flatten import Update
 from encagg_cli.capture.recording import RoundRecording
@@ -42,7 +38,6 @@ from encagg_cli.rounds.writer import RoundWriter
 __all__ = ["CaptureWarning", "Recorder", "RoundRecording"]
 
 _PSEUDONYM_DIGITS: Final = 32
-_PATIENCE_AT_THE_END_SECONDS: Final = 30.0
 
 
 class Recorder:
@@ -103,13 +98,13 @@ class Recorder:
         self._buffers: RowBuffers | None = None
         self._expected_clients = 1
         self._is_closed = False
-        self._pid = os.getpid()
+        self._is_inert = False
         try:
             self._open()
         except Exception as error:  # noqa: BLE001 - raised or told, as the user chose
+            self._is_inert = True
             self.trouble.meet(error, "nothing is recorded")
-        _recorders.add(self)
-        _catch_termination()
+        ending.watch(self)
 
     @property
     def session(self) -> str | None:
@@ -129,29 +124,15 @@ class Recorder:
         data: arrays, tensors, or mappings of them, copied here. Raises OutputExists where another session has stored
         this round and `force` is not set, UnusableInput where the model is not the run's.
         """
-        if self._is_closed:
-            raise UsageError("the recorder is closed")
-        if self._current is not None:
-            raise UsageError(f"round {self._current.number} is still open", hint="close it before the next one")
-        is_due = self._session is not None or not self.is_ours()
         try:
-            number = _as_round(number)
-            is_due = is_due and number % self._every == 0
-            if is_due:
-                self._open()
-            recording = RoundRecording(self, number, is_recorded=is_due)
-            if is_due:
-                cast(WritingSession, self._session).refuse_repeat(number)
-                recording.begin(global_model, root_gradient)
-                self._current = recording
+            return self._begin(_as_round(number), global_model, root_gradient)
         except Exception as error:  # noqa: BLE001 - raised or told, as the user chose
             self.trouble.meet(error, f"round {number} is not stored")
-            recording = RoundRecording(self, number, is_recorded=False)
-        return recording
+            return RoundRecording(self, number, is_recorded=False)
 
     def close(self) -> None:
         """Stop recording. A round that is still open is given up, with a warning."""
-        if self._is_closed or not self.is_ours():
+        if self._is_closed:
             return
         self._is_closed = True
         unfinished, self._current = self._current, None
@@ -160,7 +141,7 @@ class Recorder:
         self.background.stop()
         if self._session is not None:
             self._session.close()
-        _recorders.discard(self)
+        ending.unwatch(self)
         if unfinished is not None:
             say(f"round {unfinished.number} was not closed: nothing of it is stored")
 
@@ -184,10 +165,6 @@ class Recorder:
 
     # For the recording of a round:
 
-    def is_ours(self) -> bool:
-        """Whether this is the process that opened it, and not one that was forked from it."""
-        return self._pid == os.getpid()
-
     def settle_parameters(self, tensors: Mapping[str, Any], *, keep_order: bool) -> None:
         """Decide the run's tensors and their order, where no earlier round has."""
         with self._lock:
@@ -209,7 +186,7 @@ class Recorder:
     def open_writer(
         self, number: int, parameters: tuple[Parameter, ...], vectors: Mapping[str, NDArray[np.float32]]
     ) -> RoundWriter:
-        return cast(WritingSession, self._session).round(
+        return self._open().round(
             number,
             parameters=parameters,
             update_kind=self._update_kind,
@@ -227,10 +204,23 @@ class Recorder:
         if self._current is recording:
             self._current = None
 
-    def _open(self) -> None:
+    def _begin(self, number: int, global_model: Update | None, root_gradient: Update | None) -> RoundRecording:
+        if self._is_closed:
+            raise UsageError("the recorder is closed")
+        if self._current is not None:
+            raise UsageError(f"round {self._current.number} is still open", hint="close it before the next one")
+        if self._is_inert or number % self._every:
+            return RoundRecording(self, number, is_recorded=False)
+        self._open().refuse_repeat(number)
+        recording = RoundRecording(self, number, is_recorded=True)
+        recording.begin(global_model, root_gradient)
+        self._current = recording
+        return recording
+
+    def _open(self) -> WritingSession:
         """Take the run, once in each process; a forked one becomes a further process of the session."""
         if self._session is not None:
-            return
+            return self._session
         session = WritingSession(self.path, session=self._session_name, force=self._force)
         try:
             self._session_name = session.session
@@ -244,29 +234,24 @@ class Recorder:
             session.close()
             raise
         self._session = session
+        return session
 
-    def _abandon(self) -> None:
-        """End at once, from a signal handler: finish what is being closed, drop what is open. Takes no lock."""
-        if not self.is_ours() or self._is_closed:
-            return
-        self._is_closed = True
-        current = self._current
-        if current is not None:
-            self.background.submit(current._give_up).wait(_PATIENCE_AT_THE_END_SECONDS)
-        else:
-            self.background.submit(lambda: None).wait(_PATIENCE_AT_THE_END_SECONDS)
+    # For the end of the process:
 
-    def _become_forked(self) -> None:
-        """In a forked child: hold nothing of the parent's; the first round opens the run anew."""
-        self._pid = os.getpid()
+    def abandon(self, patience: float) -> None:
+        """End from within a signal handler: what is being closed is finished, what is open is dropped."""
+        if not self._is_closed:
+            self._is_closed = True
+            current = self._current
+            self.background.submit(lambda: None if current is None else current.give_up()).wait(patience)
+
+    def become_forked(self) -> None:
+        """In a forked child: hold nothing of the parent's; the child's first round opens the run anew."""
         self._session = None
         self._current = None
         self._buffers = None
         self._lock = threading.Lock()
         self.background = Worker("encagg-record")
-
-
-_recorders: "weakref.WeakSet[Recorder]" = weakref.WeakSet()
 
 
 def _check_settings(update_kind: str, dtype: str, compression: str | None, every: int, on_error: str) -> None:
@@ -286,32 +271,3 @@ def _as_round(number: int) -> int:
     if isinstance(number, bool) or not isinstance(number, int | np.integer) or not 0 <= number <= layout.LAST_ROUND:
         raise UsageError(f"a round's number is between 0 and {layout.LAST_ROUND}, not {number!r}")
     return int(number)
-
-
-def _at_exit() -> None:
-    for recorder in list(_recorders):
-        with suppress(CaptureWarning):
-            recorder.close()
-
-
-def _catch_termination() -> None:
-    """Leave nothing behind on SIGTERM, where training does not handle it itself."""
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _on_termination)
-
-
-def _on_termination(number: int, frame: FrameType | None) -> None:
-    for recorder in list(_recorders):
-        recorder._abandon()
-    # Then die as training would have without us.
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
-
-
-def _after_fork_in_child() -> None:
-    for recorder in list(_recorders):
-        recorder._become_forked()
-
-
-atexit.register(_at_exit)
-os.register_at_fork(after_in_child=_after_fork_in_child)

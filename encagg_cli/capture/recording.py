@@ -1,5 +1,6 @@
 """One round while it is recorded: uploads are copied and handed to the background; closing waits for the disk."""
 
+import os
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -16,7 +17,9 @@ from encagg_cli.capture.flatten import Update
 from encagg_cli.capture.trouble import CaptureWarning, say
 from encagg_cli.errors import NothingToDo, UnusableInput, UsageError
 from encagg_cli.rounds.layout import EXAMPLES_UNKNOWN, Parameter
-from encagg_cli.rounds.writer import RoundWriter, Upload, check_upload
+from encagg_cli.rounds.limits import check_upload
+from encagg_cli.rounds.storage import Upload
+from encagg_cli.rounds.writer import RoundWriter
 
 if TYPE_CHECKING:
     from encagg_cli.capture.recorder import Recorder
@@ -36,6 +39,7 @@ class RoundRecording:
         self.path: Path | None = None
         self._recorder = recorder
         self._is_open = True
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._clients: set[str] = set()
         self._vectors: dict[str, NDArray[np.float32]] = {}
@@ -80,9 +84,9 @@ class RoundRecording:
         upload of a client: it is not stored, and the round goes on. Raises OutputError where the round cannot be
         written. With `on_error="warn"`, all of them become warnings.
         """
-        if not self._is_going_on():
-            return
         try:
+            if not self._is_going_on():
+                return
             examples = EXAMPLES_UNKNOWN if num_examples is None else int(num_examples)
             is_trusted = client_id in self._recorder.trusted if trusted is None else bool(trusted)
             check_upload(self.number, Upload(client_id, examples, is_trusted, poisoned, attack))
@@ -99,7 +103,7 @@ class RoundRecording:
 
     def close(self) -> None:
         """Publish the round; when this returns, it is on the disk. Does nothing the second time."""
-        if not self._is_open:
+        if not self._is_open or self._pid != os.getpid():
             return
         self._end()
         if not self.is_recorded:
@@ -114,9 +118,9 @@ class RoundRecording:
 
     def abort(self) -> None:
         """Give the round up: nothing of it is stored."""
-        if self._is_open:
+        if self._is_open and self._pid == os.getpid():
             self._end()
-            self._recorder.background.submit(self._give_up).wait()
+            self._recorder.background.submit(self.give_up).wait()
             self.is_recorded = False
 
     def __enter__(self) -> Self:
@@ -128,7 +132,7 @@ class RoundRecording:
         if kind is None:
             self.close()
             return
-        was_recorded = self._is_open and self.is_recorded
+        was_recorded = self._is_open and self.is_recorded and self._pid == os.getpid()
         self.abort()
         if was_recorded:
             with suppress(CaptureWarning):  # the body's own exception is on its way
@@ -140,10 +144,10 @@ class RoundRecording:
         return frozenset(self._clients)
 
     def _is_going_on(self) -> bool:
-        """Whether uploads are still taken; raises or warns, once, where the background has failed."""
+        """Whether uploads are still taken; raises, or warns once, where the background has failed."""
         if not self._is_open:
             raise UsageError(f"round {self.number} is closed already")
-        if not self._recorder.is_ours():
+        if self._pid != os.getpid():
             raise UsageError(
                 f"round {self.number} was opened by the process that forked this one",
                 hint="open a round in this process: it is stored beside the other, and both are read as one",
@@ -200,7 +204,7 @@ class RoundRecording:
                     work()
             except Exception as error:  # noqa: BLE001 - training is told at its next call
                 self._error = error
-                self._give_up()
+                self.give_up()
             finally:
                 if buffers is not None and row is not None:
                     buffers.give_back(row)
@@ -227,7 +231,8 @@ class RoundRecording:
         writer, self._writer = self._writer, None
         return writer.close()
 
-    def _give_up(self) -> None:
+    def give_up(self) -> None:
+        """Remove what was written of it."""
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.abort()

@@ -5,7 +5,7 @@
     .writing.lock                held, shared, by the processes of the session that records here; names the session
     .publishing.lock             held for the moment of publication
 
-Locks are `flock` locks: the system releases them when a process ends, however it ends.
+Locks are `flock` locks (locks.py): the system releases them when a process ends, however it ends.
 """
 
 import fcntl
@@ -17,8 +17,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from encagg_cli.errors import UnusableInput
+from encagg_cli.errors import OutputError, UnusableInput
 from encagg_cli.rounds.layout import PARTIAL_SUFFIX, parse_round_file_name
+from encagg_cli.rounds.locks import LockedFile
 
 WRITING_LOCK: Final = ".writing.lock"
 PUBLISHING_LOCK: Final = ".publishing.lock"
@@ -85,15 +86,32 @@ def remove_interrupted(directory: Path) -> list[PartialFile]:
     return removed
 
 
+def create_locked(partial: Path) -> LockedFile:
+    """Create a partial file that is locked while this process lives; one whose writer died is replaced.
+
+    Raises OutputError where its writer lives, OSError where it cannot be created.
+    """
+    while True:
+        file = LockedFile(partial)
+        if not file.lock():
+            file.close()
+            raise OutputError(f"{partial} is being written by another process")
+        if file.is_at(partial):  # or it was published or removed before the lock was ours
+            os.ftruncate(file.descriptor, 0)
+            os.fchmod(file.descriptor, 0o600)
+            return file
+        file.close()
+
+
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """Hold the lock of publication: between a look at what others have published and a rename, nobody publishes."""
-    descriptor = os.open(directory / PUBLISHING_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    file = LockedFile(directory / PUBLISHING_LOCK)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        file.lock(wait=True)
         yield
     finally:
-        os.close(descriptor)
+        file.close()
 
 
 def _names(directory: Path) -> list[str]:

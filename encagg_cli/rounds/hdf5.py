@@ -7,7 +7,6 @@ closed at once, and a fork waits for that. The rows themselves are written aroun
 
 import json
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,22 +18,19 @@ from numpy.typing import NDArray
 from encagg_cli.rounds import layout
 from encagg_cli.rounds.compression import LEVEL, chunk_columns
 from encagg_cli.rounds.layout import Parameter, StoredType
+from encagg_cli.rounds.locks import without_fork
 
 # The oldest layout that has all we need, and none that only the newest library reads.
 _LIBRARY_VERSIONS = ("earliest", "v110")
-
-_writing = threading.RLock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_writing.acquire, after_in_parent=_writing.release, after_in_child=_writing.release)
 
 
 @contextmanager
 def changed(path: Path, *, create: bool = False) -> Iterator[h5py.File]:
     """Open an HDF5 file to change it, and close it again. Only one file of a process is open in this way.
 
-    HDF5's own locks are off: who may write is decided above (session.py), and they fail on some network filesystems.
+    HDF5's own locks are off: who may write is decided above (locks.py), and they fail on some network filesystems.
     """
-    with _writing, h5py.File(path, "w" if create else "r+", libver=_LIBRARY_VERSIONS, locking=False) as file:
+    with without_fork(), h5py.File(path, "w" if create else "r+", libver=_LIBRARY_VERSIONS, locking=False) as file:
         yield file
 
 
@@ -86,6 +82,20 @@ def write_texts(group: h5py.Group, name: str, texts: Sequence[str]) -> None:
     group.create_dataset(name, data=np.array(encoded, dtype=h5py.string_dtype("utf-8", length)))
 
 
+def allocate(descriptor: int, n_bytes: int) -> None:
+    """Fail now where the disk cannot take so much, and not while HDF5 has a file open: it could not even close it."""
+    end = os.fstat(descriptor).st_size
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, end, n_bytes)
+    else:
+        os.pwrite(descriptor, bytes(n_bytes), end)
+
+
+def fdatasync(descriptor: int) -> None:
+    """Wait until a file's contents are on the disk."""
+    getattr(os, "fdatasync", os.fsync)(descriptor)
+
+
 def pwrite(descriptor: int, array: NDArray[np.generic], offset: int) -> None:
     """Write all of a contiguous array at a byte of a file, in pieces that a signal may interrupt."""
     rest = array.data.cast("B")
@@ -99,7 +109,12 @@ def pread(descriptor: int, array: NDArray[np.generic], offset: int) -> None:
     """Fill a contiguous array from a byte of a file; raises EOFError where the file ends before."""
     rest = array.data.cast("B")
     while rest:
-        got = os.preadv(descriptor, [rest[: 2**30]], offset)
+        if hasattr(os, "preadv"):
+            got = os.preadv(descriptor, [rest[: 2**30]], offset)
+        else:
+            data = os.pread(descriptor, min(len(rest), 2**24), offset)
+            got = len(data)
+            rest[:got] = data
         if got == 0:
             raise EOFError
         rest = rest[got:]

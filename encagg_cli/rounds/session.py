@@ -1,10 +1,8 @@
 """A session's right to record into a run: one session at a time, any number of its processes."""
 
-import fcntl
 import os
 import secrets
 import time
-import weakref
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -13,6 +11,7 @@ from encagg_cli.errors import OutputError, UsageError
 from encagg_cli.outputs import writing
 from encagg_cli.rounds.directory import WRITING_LOCK, PartialFile, remove_interrupted, round_files
 from encagg_cli.rounds.layout import TEXT_BYTES_LIMIT
+from encagg_cli.rounds.locks import LockedFile
 from encagg_cli.rounds.writer import RoundWriter, repeated
 
 _PATIENCE_SECONDS: Final = 5.0  # another process needs the lock alone for a moment when it begins
@@ -40,11 +39,9 @@ class WritingSession:
                 f"{self.directory} is a file", hint="a run is recorded into a folder; encagg pack makes one file"
             )
         self.interrupted: tuple[PartialFile, ...] = ()
-        self._descriptor = -1
         with writing(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(self.directory / WRITING_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            _open_sessions.add(self)
+            self._file = LockedFile(self.directory / WRITING_LOCK)
             try:
                 is_first = self._lock()
             except BaseException:
@@ -67,9 +64,7 @@ class WritingSession:
 
     def close(self) -> None:
         """Let others record here."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -83,13 +78,13 @@ class WritingSession:
         """Take the lock; whether this is the only process that holds it."""
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while True:
-            is_first = self._try(fcntl.LOCK_EX)
+            is_first = self._file.lock()
             if is_first:
-                os.ftruncate(self._descriptor, 0)
-                os.pwrite(self._descriptor, f"{self.session}\n{os.getpid()}\n".encode(), 0)
-            if self._try(fcntl.LOCK_SH):
+                os.ftruncate(self._file.descriptor, 0)
+                os.pwrite(self._file.descriptor, f"{self.session}\n{os.getpid()}\n".encode(), 0)
+            if self._file.lock(shared=True):
                 # Taken anew, not downgraded: another session may have come between, so what it says is what counts.
-                holder, _, pid = os.pread(self._descriptor, 2 * TEXT_BYTES_LIMIT, 0).decode().partition("\n")
+                holder, _, pid = os.pread(self._file.descriptor, 2 * TEXT_BYTES_LIMIT, 0).decode().partition("\n")
                 if holder == self.session:
                     return is_first
                 raise OutputError(
@@ -99,22 +94,3 @@ class WritingSession:
             if time.monotonic() > deadline:
                 raise OutputError(f"{self.directory} is locked by another process")
             time.sleep(0.01)
-
-    def _try(self, how: int) -> bool:
-        try:
-            fcntl.flock(self._descriptor, how | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-
-_open_sessions: "weakref.WeakSet[WritingSession]" = weakref.WeakSet()
-
-
-def _close_in_child() -> None:
-    """A forked child does not record for its parent, and must not hold the run when the parent is dead."""
-    for session in list(_open_sessions):
-        session.close()
-
-
-os.register_at_fork(after_in_child=_close_in_child)

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
@@ -68,6 +69,10 @@ class Worker:
         if self._queue is not None and self._pid == os.getpid():
             self._queue.put(None)
         self._queue = None
+
+    def __del__(self) -> None:
+        with suppress(Exception):
+            self.stop()
 
     def _running(self) -> "SimpleQueue[Job[Any] | None] | None":
         if self._queue is None or self._pid != os.getpid():

@@ -1,0 +1,169 @@
+"""Where a round's rows go in a file that is being written.
+
+HDF5 keeps the book, the rows go around it: space for them is reserved in the file, and they are written there with
+`pwrite`. So no HDF5 file stays open (hdf5.py says why), Python's lock is released nearly all the time, and what is on
+the disk are plain chunks like any other.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from encagg_cli.rounds import layout
+from encagg_cli.rounds.compression import compress_row
+from encagg_cli.rounds.digest import ROW_DIGEST_BYTES, as_text, bytes_digest, combine
+from encagg_cli.rounds.encoding import stored_dtype
+from encagg_cli.rounds.hdf5 import allocate, changed, create_rows, pwrite, reserve, write_parameters, write_texts
+from encagg_cli.rounds.layout import Parameter, StoredType, UpdateKind
+
+_RESERVED_BYTES: Final = 8 * 2**20  # small rows are reserved many at a time
+_RESERVED_ROWS: Final = 256
+_GATHERED_BYTES: Final = 16 * 2**20  # of compressed chunks, before the file is opened to take them
+_MARGIN_BYTES: Final = 2**16  # for what HDF5 notes of its own
+_FACTS_BYTES: Final = 2 * layout.TEXT_BYTES_LIMIT + 128  # of one upload, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What is stored of an upload beside its values. `poisoned` is None where nobody knows."""
+
+    client_id: str
+    num_examples: int = layout.EXAMPLES_UNKNOWN
+    trusted: bool = False
+    poisoned: bool | None = None
+    attack: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenRow:
+    """An upload that is in the file, the norm of its stored row, and the digest of the row's bytes."""
+
+    upload: Upload
+    norm: float
+    digest: bytes
+
+
+def begin_file(path: Path, descriptor: int, parameters: Sequence[Parameter]) -> None:
+    """Make the empty file at `path`, which `descriptor` refers to, one of ours."""
+    allocate(descriptor, _MARGIN_BYTES)
+    with changed(path, create=True) as file:
+        file.attrs[layout.ATTR_FORMAT] = layout.FORMAT
+        file.attrs[layout.ATTR_VERSION] = layout.FORMAT_VERSION
+        write_parameters(file, parameters)
+        file.create_group(layout.ROUNDS)
+
+
+class RoundStorage:
+    """One round in the file `path`, open for writing as `descriptor`. Raises OSError where it cannot be written."""
+
+    def __init__(
+        self, path: Path, descriptor: int, number: int, n_parameters: int, stored_type: StoredType, *, compressed: bool
+    ) -> None:
+        self.path = path
+        self._descriptor = descriptor
+        self._group = f"{layout.ROUNDS}/{layout.round_group_name(number)}"
+        self._number = number
+        self._n_parameters = n_parameters
+        self._stored_type = stored_type
+        self._is_compressed = compressed
+        self._row_bytes = n_parameters * stored_dtype(stored_type).itemsize
+        self._columns = layout.plain_chunk_columns(n_parameters, stored_type)
+        self._offsets: list[list[int]] = []  # of each reserved row's chunks
+
+    def begin(
+        self, session: str, update_kind: UpdateKind, created: str, vectors: Mapping[str, NDArray[np.float32]]
+    ) -> None:
+        """Make the round, and write the global model and root gradient, (n_parameters,) each, by their names."""
+        allocate(self._descriptor, _MARGIN_BYTES)
+        with changed(self.path) as file:
+            group = file.create_group(self._group)
+            group.attrs[layout.ATTR_ROUND] = self._number
+            group.attrs[layout.ATTR_SESSION] = session
+            group.attrs[layout.ATTR_UPDATE_KIND] = update_kind
+            group.attrs[layout.ATTR_DTYPE] = self._stored_type
+            group.attrs[layout.ATTR_CREATED] = created
+            create_rows(group, self._n_parameters, self._stored_type, compressed=self._is_compressed)
+            places = {}
+            for name, vector in vectors.items():
+                places[name] = reserve(group, name, vector.shape, layout.VECTOR_AS)
+                group[name].attrs[layout.ATTR_DIGEST] = as_text(bytes_digest(vector))
+        for name, vector in vectors.items():
+            pwrite(self._descriptor, vector, places[name])
+
+    def write_row(self, index: int, row: NDArray[np.generic]) -> None:
+        """Write the row (n_parameters,), of the stored type, at `index`: one more than there are, or one of them."""
+        if not self._is_compressed:
+            if index == len(self._offsets):
+                self._reserve()
+            for piece, offset in enumerate(self._offsets[index]):
+                pwrite(self._descriptor, row[piece * self._columns : (piece + 1) * self._columns], offset)
+            return
+        self.write_chunks(index, compress_row(row))
+
+    def write_chunks(self, index: int, chunks: Iterable[tuple[int, bytes]]) -> None:
+        """Write the compressed chunks of a row, each with its first column."""
+        gathered: list[tuple[int, bytes]] = []
+        size = 0
+        for chunk in chunks:
+            gathered.append(chunk)
+            size += len(chunk[1])
+            if size >= _GATHERED_BYTES:
+                self._write_gathered(index, gathered, size)
+                gathered, size = [], 0
+        self._write_gathered(index, gathered, size)
+
+    def move_row(self, source: int, target: int) -> None:
+        """Copy a row over another one."""
+        with changed(self.path) as file:
+            updates = self._updates(file)
+            for start in range(0, self._n_parameters, updates.chunks[1]):
+                mask, data = updates.id.read_direct_chunk((source, start))
+                updates.id.write_direct_chunk((target, start), data, mask)
+
+    def finish(self, rows: Sequence[WrittenRow]) -> None:
+        """Write what is known at the end, of the first `len(rows)` rows: facts, norms, digests. The rest is dropped."""
+        allocate(self._descriptor, _MARGIN_BYTES + len(rows) * _FACTS_BYTES)
+        uploads = [row.upload for row in rows]
+        poisoned = [layout.POISONED_UNKNOWN if upload.poisoned is None else int(upload.poisoned) for upload in uploads]
+        digests = np.frombuffer(b"".join(row.digest for row in rows), dtype="<u1")
+        with changed(self.path) as file:
+            group = file[self._group]
+            self._updates(file).resize(len(rows), axis=0)
+            write_texts(group, layout.CLIENT_ID, [upload.client_id for upload in uploads])
+            write_texts(group, layout.ATTACK, [upload.attack for upload in uploads])
+            group[layout.NUM_EXAMPLES] = np.array([upload.num_examples for upload in uploads], dtype="<i8")
+            group[layout.TRUSTED] = np.array([upload.trusted for upload in uploads], dtype=bool)
+            group[layout.POISONED] = np.array(poisoned, dtype="<i1")
+            group[layout.NORM] = np.array([row.norm for row in rows], dtype="<f8")
+            group[layout.ROW_DIGEST] = digests.reshape(len(rows), ROW_DIGEST_BYTES)
+            pairs = ((row.upload.client_id, row.digest) for row in rows)
+            group.attrs[layout.ATTR_DIGEST] = combine(pairs, self._stored_type, self._n_parameters)
+
+    def _reserve(self) -> None:
+        begin = len(self._offsets)
+        count = begin + max(1, min(_RESERVED_ROWS, _RESERVED_BYTES // self._row_bytes))
+        allocate(self._descriptor, _MARGIN_BYTES)
+        with changed(self.path) as file:
+            updates = self._updates(file)
+            updates.resize(count, axis=0)
+            for row in range(begin, count):
+                starts = range(0, self._n_parameters, self._columns)
+                infos = [updates.id.get_chunk_info_by_coord((row, start)) for start in starts]
+                self._offsets.append([int(info.byte_offset) for info in infos])
+
+    def _write_gathered(self, index: int, chunks: list[tuple[int, bytes]], size: int) -> None:
+        allocate(self._descriptor, _MARGIN_BYTES + size)
+        with changed(self.path) as file:
+            updates = self._updates(file)
+            if len(updates) <= index:
+                updates.resize(index + 1, axis=0)
+            for start, data in chunks:
+                updates.id.write_direct_chunk((index, start), data)
+
+    def _updates(self, file: h5py.File) -> h5py.Dataset:
+        return file[self._group][layout.UPDATES]
