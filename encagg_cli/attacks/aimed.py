@@ -99,7 +99,7 @@ def most_harm(outcome: Callable[[float], Outcome], largest: float) -> float:
             tried[strength] = (bool(result.accepted.any()), result.harm)
         return tried[strength]
 
-    best = max((largest / 2**halvings for halvings in range(_HALVINGS + 1)), key=value)
+    best = max((math.ldexp(largest, -halvings) for halvings in range(_HALVINGS + 1)), key=value)
     step = 2.0
     for _ in range(_REFINEMENTS):
         step = math.sqrt(step)

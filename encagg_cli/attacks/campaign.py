@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from encagg_cli.attacks.base import Attack, AttackNeed, as_stored
-from encagg_cli.attacks.scene import Scene, column_blocks, columns_of, read_columns
+from encagg_cli.attacks.scene import Scene, column_blocks, columns_of, generator, read_columns
 from encagg_cli.attacks.schedule import Schedule, check_share
 from encagg_cli.errors import UnusableInput, UsageError
 from encagg_cli.filters.settings import canonical
@@ -40,7 +40,8 @@ class Campaign:
     """Plans and crafts the poisoned uploads of a run, round by round in order.
 
     `clients` are all clients that the run ever has and `trusted` the known-benign ones, which never attack. `ratio` is
-    the share of `clients` that is malicious. Attacks that remember earlier rounds do so in themselves.
+    the share of `clients` that is malicious; of several shares, one is drawn in every round, and the malicious clients
+    of a smaller one are among those of a larger. Attacks that remember earlier rounds do so in themselves.
 
     Raises UsageError for a share that cannot be, and for attacks without a share or the reverse.
     """
@@ -49,20 +50,20 @@ class Campaign:
         self,
         attacks: Sequence[Attack],
         *,
-        ratio: float,
+        ratio: float | Sequence[float],
         schedule: Schedule,
         seed: int,
         clients: Collection[str],
         trusted: Collection[str] = (),
     ) -> None:
         self.attacks = tuple(attacks)
-        self.ratio = ratio
+        self.ratios = (ratio,) if isinstance(ratio, int | float) else tuple(ratio)
         self.schedule = schedule
         self.seed = seed
-        self.count = check_share(ratio, clients, trusted)
-        if self.count and not self.attacks:
+        self._counts = [check_share(share, clients, trusted) for share in self.ratios]
+        if any(self._counts) and not self.attacks:
             raise UsageError("attackers need an attack", hint="name one with --attack, or set --ratio 0")
-        if self.attacks and not self.count:
+        if self.attacks and not any(self._counts):
             raise UsageError("an attack needs attackers", hint="set --ratio, the share of malicious clients, above 0")
         if AttackNeed.KNOWN_BENIGN in self.requires and not trusted:
             needing = next(attack for attack in self.attacks if AttackNeed.KNOWN_BENIGN in attack.requires())
@@ -81,7 +82,8 @@ class Campaign:
     def plan(self, number: int, present: Collection[str]) -> RoundPlan:
         """Who poisons in round `number`, among the clients that are `present` in it."""
         here = set(present)
-        everyone = self.schedule.malicious(number, self._candidates, self.count, self.seed)
+        drawn = generator(self.seed, "ratio", number).integers(len(self._counts))
+        everyone = self.schedule.malicious(number, self._candidates, self._counts[drawn], self.seed)
         poisoning = [c for c in self.schedule.poisoning(number, everyone, self.seed) if c in here]
         if len(poisoning) == len(here):
             raise UnusableInput(

@@ -21,7 +21,7 @@ EXIT_DEFECT = 1
 EXIT_INTERRUPTED = 130
 
 # In the order of `encagg --help`. Each module encagg_cli.cli.NAME has a function `command`.
-COMMANDS: tuple[str, ...] = ("simulate", "methods")
+COMMANDS: tuple[str, ...] = ("simulate", "attack", "filter", "methods", "attacks")
 
 app = typer.Typer(
     name="encagg",
