@@ -3,12 +3,15 @@
 `NO_COLOR` and `FORCE_COLOR` are honoured by rich itself.
 """
 
+import re
 import unicodedata
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+_CI_COMMAND: Final = re.compile(r"##(?=\w*\[)")
 
 
 @cache
@@ -28,13 +31,17 @@ def stderr() -> "Console":
 
 
 def plain(text: str) -> str:
-    """Text from a file made safe to print: control characters, line breaks and ANSI escapes become visible escapes."""
-    return "".join(
+    """Text from a file made safe to print: control characters, line breaks and ANSI escapes become visible escapes.
+
+    So do the `##[command]` and `##vso[command]` that CI servers obey wherever in a line they stand.
+    """
+    visible = "".join(
         char
         if unicodedata.category(char) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}
         else char.encode("unicode_escape").decode()
         for char in text
     )
+    return _CI_COMMAND.sub(r"#\\x23", visible)
 
 
 def warn(message: str) -> None:
