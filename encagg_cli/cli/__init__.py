@@ -21,7 +21,15 @@ EXIT_DEFECT = 1
 EXIT_INTERRUPTED = 130
 
 # In the order of `encagg --help`. Each module encagg_cli.cli.NAME has a function `command`.
-COMMANDS: tuple[str, ...] = ("simulate", "attack", "filter", "methods", "attacks")
+COMMANDS: tuple[str, ...] = (
+    "filter",
+    "score",
+    "simulate",
+    "attack",
+    "methods",
+    "attacks",
+    "demo",
+)
 
 app = typer.Typer(
     name="encagg",

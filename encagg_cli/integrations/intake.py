@@ -140,7 +140,7 @@ class Intake:
 
         assert self.method is not None
         text = canonical(self.method)
-        dtype = "float32" if self.recorder is None else self.recorder.dtype
+        dtype = "float32" if self.recorder is None else self.recorder.stored_type
         held = MemoryRound.of(
             number,
             {upload.client_id: upload.update for upload in uploads},
