@@ -6,16 +6,16 @@ the standard library, typer, `encagg_cli.errors` and `encagg_cli.console` at the
 
 import os
 import sys
-import tomllib
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from encagg_cli import __version__, console
-from encagg_cli.errors import EncaggError, UsageError
+from encagg_cli.cli.project import defaults
+from encagg_cli.errors import EncaggError
 
 EXIT_DEFECT = 1
 EXIT_INTERRUPTED = 130
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     own_arguments = arguments[: arguments.index("--")] if "--" in arguments else arguments
     debug = "--debug" in own_arguments or bool(os.environ.get("ENCAGG_DEBUG"))
     try:
-        code = app(args=arguments, prog_name="encagg", standalone_mode=False, default_map=_project_settings(Path.cwd()))
+        code = app(args=arguments, prog_name="encagg", standalone_mode=False, default_map=defaults(app, Path.cwd()))
     except EncaggError as error:
         if debug:
             raise
@@ -96,23 +96,6 @@ def _complain(message: str, hint: str | None) -> None:
     console.stderr().print(f"encagg: {console.plain(message)}", style="bold red", markup=False, soft_wrap=True)
     if hint:
         console.note(f"  {hint}")
-
-
-def _project_settings(folder: Path) -> dict[str, Any]:
-    """`[tool.encagg]` of the nearest pyproject.toml, as defaults by subcommand; flags and ENCAGG_* come before it."""
-    for parent in (folder, *folder.parents):
-        path = parent / "pyproject.toml"
-        if path.is_file():
-            try:
-                table = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("encagg", {})
-            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-                raise UsageError(f"{path} is not valid TOML: {error}") from error
-            return {
-                command: {key.replace("-", "_"): value for key, value in options.items()}
-                for command, options in table.items()
-                if isinstance(options, dict)
-            }
-    return {}
 
 
 def run() -> None:
