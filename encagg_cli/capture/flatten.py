@@ -19,6 +19,7 @@ Update: TypeAlias = Any
 """A numpy array, a torch tensor, anything numpy understands as an array, or a mapping of names to those."""
 
 _NUMBERS: Final = "fiub"
+_SAME_TENSORS: Final = "all updates of a run, and its global models, have the same tensors"
 
 
 def bare_parameters(size: int) -> tuple[Parameter, ...]:
@@ -75,7 +76,7 @@ def flatten(
 
     Raises UnusableInput, naming `whose` update it is and the tensor, where it does not have these tensors.
     """
-    check_shapes(update, parameters, whose)
+    check(update, parameters, whose)
     if not isinstance(update, Mapping):
         return _encode(update, stored_type, out, whose)
     overflowed = False
@@ -85,9 +86,10 @@ def flatten(
     return overflowed
 
 
-def check_shapes(update: Update, parameters: tuple[Parameter, ...], whose: str) -> None:
+def check(update: Update, parameters: tuple[Parameter, ...], whose: str) -> None:
     """Raise UnusableInput where an update has not exactly these tensors, or, as a bare vector, not their total size."""
     if not isinstance(update, Mapping):
+        _check_kind(update, whose)
         size = int(np.prod(shape_of(update), dtype=object))
         expected = sum(parameter.size for parameter in parameters)
         if size != expected:
@@ -95,7 +97,8 @@ def check_shapes(update: Update, parameters: tuple[Parameter, ...], whose: str) 
         return
     for parameter in parameters:
         if parameter.name not in update:
-            raise UnusableInput(f"{whose}: there is no tensor {parameter.name!r}")
+            raise UnusableInput(f"{whose}: there is no tensor {parameter.name!r}", hint=_SAME_TENSORS)
+        _check_kind(update[parameter.name], f"{whose}: tensor {parameter.name!r}")
         shape = shape_of(update[parameter.name])
         if shape != parameter.shape:
             raise UnusableInput(
@@ -103,7 +106,14 @@ def check_shapes(update: Update, parameters: tuple[Parameter, ...], whose: str) 
             )
     if len(update) != len(parameters):
         extra = next(name for name in update if name not in {parameter.name for parameter in parameters})
-        raise UnusableInput(f"{whose}: tensor {extra!r} was not expected")
+        raise UnusableInput(f"{whose}: tensor {extra!r} was not expected", hint=_SAME_TENSORS)
+
+
+def _check_kind(value: Any, whose: str) -> None:
+    """Refuse, before anything is decided from it, what cannot be stored; of what does not say, `_encode` will see."""
+    kind = getattr(value, "dtype", None)
+    if "complex" in str(kind) or getattr(kind, "kind", "f") in "cOSUmM":
+        raise UnusableInput(f"{whose}: {kind} cannot be stored, only real numbers")
 
 
 def _encode(value: Any, stored_type: StoredType, out: NDArray[np.generic], whose: str) -> bool:

@@ -167,7 +167,7 @@ class RoundRecording:
     def _hand_over(self, upload: Upload, update: Update, whose: str) -> None:
         buffers = self._prepared(update, whose)
         parameters = self._recorder.parameters
-        flatten.check_shapes(update, parameters, whose)
+        flatten.check(update, parameters, whose)
         row = buffers.take()
         try:
             overflowed = flatten.flatten(update, parameters, self._recorder.stored_type, row, whose)
@@ -188,7 +188,7 @@ class RoundRecording:
                     recorder.settle_parameters(update, keep_order=False)
                 elif not recorder.parameters:
                     recorder.settle_size(int(np.prod(flatten.shape_of(update), dtype=object)))
-                flatten.check_shapes(update, recorder.parameters, whose)
+                flatten.check(update, recorder.parameters, whose)
                 self._buffers = recorder.buffers()
                 vectors, self._vectors = self._vectors, {}
                 parameters = recorder.parameters

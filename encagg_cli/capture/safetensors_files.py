@@ -36,6 +36,8 @@ _DTYPES: Final[dict[str, np.dtype[Any]]] = {
 class SafetensorsFile(TensorFile):
     """The tensors in the order of their data."""
 
+    has_order = False
+
     def load_entries(self) -> None:
         with safe_open(self.path, framework="numpy") as checked:
             self.metadata = checked.metadata() or {}

@@ -20,6 +20,7 @@ from typing import Final
 
 from encagg_cli.capture.tensors import SUFFIXES
 from encagg_cli.errors import UnusableInput
+from encagg_cli.rounds.layout import LAST_ROUND
 
 DONE: Final = "_done"
 END: Final = "_end"
@@ -27,7 +28,6 @@ GLOBAL: Final = "_global"
 ROOT: Final = "_root"
 LABELS: Final = "labels.csv"
 TRUSTED: Final = "trusted.txt"
-LARGEST_ROUND: Final = 2**31 - 1  # a round is an int32 in the verdicts
 
 _ROUND_FOLDER = re.compile(r".*?([0-9]+)")
 _TEMPORARY: Final = (".tmp", ".temp", ".partial", ".part", ".incomplete", ".lock", ".swp", "~")
@@ -46,6 +46,8 @@ class SpoolRound:
     ignored: tuple[str, ...]
     states: Mapping[str, tuple[int, int]]
     """Size and time of last change, in ns, of every file that counts: when they stay the same, the files do."""
+    unfinished: Mapping[str, tuple[int, int]]
+    """The same of files whose names say that they are still being written."""
 
     def fingerprint(self, *settings: object) -> str:
         """What tells this state of the round's files, imported with these settings, from any other."""
@@ -64,7 +66,7 @@ def round_folders(spool: Path) -> dict[int, list[Path]]:
         if match is None or is_temporary(entry.name) or not entry.is_dir(follow_symlinks=False):
             continue
         digits = match[1].lstrip("0") or "0"
-        number = int(digits) if len(digits) <= len(str(LARGEST_ROUND)) else LARGEST_ROUND + 1
+        number = int(digits) if len(digits) <= len(str(LAST_ROUND)) else LAST_ROUND + 1
         folders.setdefault(number, []).append(spool / entry.name)
     return dict(sorted(folders.items()))
 
@@ -84,8 +86,8 @@ def strange_entries(spool: Path) -> list[str]:
 
 def look_at_round(number: int, folders: Sequence[Path]) -> SpoolRound:
     """The files of a round. Raises UnusableInput where two of them claim the same place."""
-    if number > LARGEST_ROUND:
-        raise UnusableInput(f"{folders[0]}: round numbers end at {LARGEST_ROUND}")
+    if number > LAST_ROUND:
+        raise UnusableInput(f"{folders[0]}: round numbers end at {LAST_ROUND}")
     if len(folders) > 1:
         names = ", ".join(sorted(folder.name for folder in folders))
         raise UnusableInput(f"round {number} has several folders in the spool: {names}", hint="keep one of them")
@@ -93,6 +95,7 @@ def look_at_round(number: int, folders: Sequence[Path]) -> SpoolRound:
     clients: dict[str, Path] = {}
     special: dict[str, Path] = {}
     states: dict[str, tuple[int, int]] = {}
+    unfinished: dict[str, tuple[int, int]] = {}
     ignored: list[str] = []
     is_done = False
     for entry in sorted(_entries(folder), key=lambda entry: entry.name):
@@ -102,6 +105,7 @@ def look_at_round(number: int, folders: Sequence[Path]) -> SpoolRound:
             is_done = True
             continue
         if is_temporary(entry.name) or is_temporary(stem):
+            unfinished[entry.name] = _state(entry)
             continue
         if suffix not in SUFFIXES or (stem.startswith("_") and stem not in {GLOBAL, ROOT}):
             ignored.append(entry.name)
@@ -122,6 +126,7 @@ def look_at_round(number: int, folders: Sequence[Path]) -> SpoolRound:
         is_done,
         tuple(ignored),
         states,
+        unfinished,
     )
 
 

@@ -20,8 +20,9 @@ from typing import Any, BinaryIO, Final, Self
 from numpy.typing import NDArray
 
 from encagg_cli.errors import UnusableInput
+from encagg_cli.rounds.layout import BARE_VECTOR
 
-BARE_NAME: Final = "update"
+BARE_NAME: Final = BARE_VECTOR
 """What a file's only array is called where the format gives it no name."""
 
 # A small file may hold large zeros. Beyond both bounds it is a bomb, or should have been saved without compression.
@@ -46,12 +47,14 @@ class Entry:
 class TensorFile(ABC):
     """The tensors of one open file. `entries` are in the file's own order; values are read one tensor at a time.
 
-    The order is that of the archive (.npz), of the dictionary (.pt), or of the data (.safetensors, whose usual writers
-    sort tensors by type and name, so that it says nothing of the model). `is_bare` marks a single unnamed array, which
-    is called "update". `metadata` is what a .safetensors file carries beside its tensors.
+    The order is that of the archive (.npz), of the dictionary (.pt), or of the data (.safetensors). `has_order` says
+    whether it can be the model's: writers of .safetensors sort tensors by type and name, so theirs cannot. `is_bare`
+    marks a single unnamed array, which is called "update". `metadata` is what a .safetensors file carries beside its
+    tensors.
     """
 
     is_bare: bool = False
+    has_order: bool = True
 
     def __init__(self, path: Path, stream: BinaryIO) -> None:
         self.path = path

@@ -22,6 +22,7 @@ EXIT_INTERRUPTED = 130
 
 # In the order of `encagg --help`. Each module encagg_cli.cli.NAME has a function `command`.
 COMMANDS: tuple[str, ...] = (
+    "capture",
     "filter",
     "score",
     "simulate",
@@ -94,8 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _complain(message: str, hint: str | None) -> None:
     console.stderr().print(f"encagg: {console.plain(message)}", style="bold red", markup=False, soft_wrap=True)
-    if hint:
-        console.note(f"  {hint}")
+    for line in (hint or "").splitlines():
+        console.note(f"  {line}")
 
 
 def run() -> None:
