@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from flwr.serverapp.strategy import Strategy
 
-from encagg_cli.integrations.intake import Intake, Tensors, Upload, differences
+from encagg_cli.integrations.intake import Intake, Tensors, Upload
 
 if TYPE_CHECKING:
     from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -90,13 +90,8 @@ class _Wrapper(Strategy):
             client = self._name(reply)
             sent = self._sent.get(node, self._global_model)
             records = list(reply.content.array_records.values())
-            update = differences(_tensors(records[0]), sent) if len(records) == 1 else None
-            if update is None:
-                logger.warning(
-                    "round %d: client %s sent tensors of other names or shapes; left out", server_round, client
-                )
-                continue
-            uploads.append(Upload(client, update, self._num_examples(reply)))
+            reply_tensors = _tensors(records[0]) if len(records) == 1 else {}
+            uploads.append(Upload(client, reply_tensors, sent, self._num_examples(reply)))
             nodes.setdefault(client, node)
         accepted = self.intake.take(server_round, uploads, self._global_model)
         return frozenset(node for client, node in nodes.items() if client in accepted)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flwr.common import parameters_to_ndarrays
 from flwr.server.strategy import Strategy
 
-from encagg_cli.integrations.intake import Intake, Tensors, Upload, differences
+from encagg_cli.integrations.intake import Intake, Tensors, Upload
 
 if TYPE_CHECKING:
     from flwr.common import EvaluateIns, EvaluateRes, FitIns, FitRes, Parameters, Scalar
@@ -100,11 +100,8 @@ class _Wrapper(Strategy):
         proxies: dict[str, str] = {}
         for proxy, result in results:
             client = self._name(proxy, result)
-            update = differences(self._tensors(result.parameters), self._sent.get(proxy.cid, self._global_model))
-            if update is None:
-                logger.warning("round %d: client %s sent other arrays; left out", server_round, client)
-                continue
-            uploads.append(Upload(client, update, int(result.num_examples)))
+            sent = self._sent.get(proxy.cid, self._global_model)
+            uploads.append(Upload(client, self._tensors(result.parameters), sent, int(result.num_examples)))
             proxies.setdefault(client, proxy.cid)
         accepted = self.intake.take(server_round, uploads, self._global_model)
         return frozenset(cid for client, cid in proxies.items() if client in accepted)

@@ -1,7 +1,7 @@
 """What every adapter does with a round's uploads: record them, and let a filter judge exactly what was recorded."""
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from encagg_cli.capture.selection import is_untrained
 from encagg_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,28 +24,26 @@ Tensors = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Upload:
-    """One client's reply: its id, the update it stands for by tensor name, and the sample count that it claims."""
+    """One client's reply: its id, the tensors it sent, those it had been sent, and the sample count that it claims.
+
+    Where a client sends an update and not a model, `sent` is None.
+    """
 
     client_id: str
-    update: Tensors
+    reply: Tensors
+    sent: Tensors | None
     num_examples: int = -1
 
-
-def differences(reply: Tensors, sent: Tensors) -> dict[str, NDArray[np.float64]] | None:
-    """`reply - sent` by tensor, in float64 and in the order of `sent`; None where names or shapes disagree.
-
-    Only floating-point tensors are compared: counters such as BatchNorm's `num_batches_tracked` are no update.
-    """
-    if reply.keys() != sent.keys():
-        return None
-    update: dict[str, NDArray[np.float64]] = {}
-    for name, before in sent.items():
-        after = reply[name]
-        if np.shape(after) != np.shape(before):
-            return None
-        if np.issubdtype(np.asarray(before).dtype, np.floating):
+    def update(self, like: Tensors) -> dict[str, NDArray[np.float64]] | None:
+        """The tensors named by `like` as `reply - sent`, in float64; None where names or shapes disagree with it."""
+        update: dict[str, NDArray[np.float64]] = {}
+        for name, tensor in like.items():
+            before = np.zeros(np.shape(tensor)) if self.sent is None else self.sent.get(name)
+            after = self.reply.get(name)
+            if before is None or after is None or not np.shape(after) == np.shape(before) == np.shape(tensor):
+                return None
             update[name] = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
-    return update
+        return update
 
 
 @dataclass
@@ -58,6 +57,7 @@ class Intake:
     method: "Filter | None" = None
     trusted: frozenset[str] = frozenset()
     verdicts: "list[RoundVerdicts]" = field(default_factory=list)
+    _names: tuple[str, ...] | None = None
 
     @classmethod
     def of(
@@ -91,14 +91,46 @@ class Intake:
         return cls(recorder, chosen, names)
 
     def take(self, number: int, uploads: Sequence[Upload], global_model: Tensors) -> frozenset[str]:
-        """Record a round and judge it; returns the ids of the accepted clients (all of them without a filter)."""
-        uploads = list(_first_of_each(number, uploads))
-        floating = {name: t for name, t in global_model.items() if np.issubdtype(np.asarray(t).dtype, np.floating)}
+        """Record a round and judge it; returns the ids of the accepted clients (without a filter, all that count).
+
+        A client that speaks twice is heard once, and one whose tensors are not those of the model is left out; both
+        are logged.
+        """
+        trained = self._trained(global_model)
+        updates: dict[str, Tensors] = {}
+        num_examples: dict[str, int] = {}
+        for upload in uploads:
+            if upload.client_id in updates:
+                logger.warning("round %d: a second upload of client %r is left out", number, upload.client_id)
+                continue
+            update = upload.update(trained)
+            if update is None:
+                logger.warning("round %d: client %r sent other tensors; left out", number, upload.client_id)
+                continue
+            updates[upload.client_id] = update
+            num_examples[upload.client_id] = upload.num_examples
         if self.recorder is not None:
-            self._record(number, uploads, floating)
+            with self.recorder.round(number, global_model=trained) as stored:
+                for client, update in updates.items():
+                    stored.add(client, update, num_examples=num_examples[client], trusted=client in self.trusted)
         if self.method is None:
-            return frozenset(upload.client_id for upload in uploads)
-        return self._judge(number, uploads, floating)
+            return frozenset(updates)
+        return self._judge(number, updates, num_examples, trained)
+
+    def _trained(self, global_model: Tensors) -> Tensors:
+        """The model's tensors that training learns; which ones is settled by the run, or by its first round.
+
+        Later rounds do not decide it anew: frameworks average BatchNorm's integer counters into fractions.
+        """
+        if self._names is None and self.recorder is not None and self.recorder.parameters:
+            self._names = tuple(spec.name for spec in self.recorder.parameters)
+        if self._names is None:
+            floating = {name: np.issubdtype(np.asarray(t).dtype, np.floating) for name, t in global_model.items()}
+            self._names = tuple(name for name in global_model if not is_untrained(name, is_floating=floating[name]))
+            left_out = sorted(set(global_model) - set(self._names))
+            if left_out:
+                logger.info("not part of an update, since training does not learn them: %s", ", ".join(left_out))
+        return {name: global_model[name] for name in self._names if name in global_model}
 
     def write_verdicts(self, path: str | Path, *, force: bool = False) -> None:
         """Write the verdicts of all rounds so far, as `encagg filter` would."""
@@ -121,18 +153,9 @@ class Intake:
         if self.recorder is not None:
             self.recorder.close()
 
-    def _record(self, number: int, uploads: Iterable[Upload], global_model: Tensors) -> None:
-        assert self.recorder is not None
-        with self.recorder.round(number, global_model=global_model) as stored:
-            for upload in uploads:
-                stored.add(
-                    upload.client_id,
-                    upload.update,
-                    num_examples=upload.num_examples,
-                    trusted=upload.client_id in self.trusted,
-                )
-
-    def _judge(self, number: int, uploads: Sequence[Upload], global_model: Tensors) -> frozenset[str]:
+    def _judge(
+        self, number: int, updates: Mapping[str, Tensors], num_examples: Mapping[str, int], global_model: Tensors
+    ) -> frozenset[str]:
         from encagg_cli.filters import canonical
         from encagg_cli.rounds.memory import MemoryRound
         from encagg_cli.sketch import sketch_round
@@ -140,29 +163,17 @@ class Intake:
 
         assert self.method is not None
         text = canonical(self.method)
-        dtype = "float32" if self.recorder is None else self.recorder.stored_type
         held = MemoryRound.of(
             number,
-            {upload.client_id: upload.update for upload in uploads},
+            updates,
             trusted=self.trusted,
-            num_examples={upload.client_id: upload.num_examples for upload in uploads},
+            num_examples=num_examples,
             global_model=global_model,
-            stored_type=dtype,
+            stored_type="float32" if self.recorder is None else self.recorder.stored_type,
         )
         verdicts = judge_round(sketch_round(held, self.method.needs()), held, {text: self.method}, self.trusted)
         self.verdicts.append(verdicts)
         decision = verdicts.decisions[text]
         accepted = frozenset(client for client, kept in zip(decision.clients, decision.accepted, strict=True) if kept)
-        logger.info("round %d: %s accepts %d of %d uploads", number, text, len(accepted), len(uploads))
+        logger.info("round %d: %s accepts %d of %d uploads", number, text, len(accepted), len(updates))
         return accepted
-
-
-def _first_of_each(number: int, uploads: Iterable[Upload]) -> Iterable[Upload]:
-    """The uploads without those whose client id came before: who speaks twice is heard once, and it is said."""
-    seen: set[str] = set()
-    for upload in uploads:
-        if upload.client_id in seen:
-            logger.warning("round %d: a second upload of client %r is left out", number, upload.client_id)
-            continue
-        seen.add(upload.client_id)
-        yield upload

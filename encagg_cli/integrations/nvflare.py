@@ -18,7 +18,7 @@ from nvflare.app_common.aggregators.model_aggregator import ModelAggregator
 from nvflare.app_common.app_constant import AppConstants
 
 from encagg_cli.errors import UsageError
-from encagg_cli.integrations.intake import Intake, Tensors, Upload, differences
+from encagg_cli.integrations.intake import Intake, Tensors, Upload
 
 logger = logging.getLogger("encagg")
 
@@ -111,20 +111,15 @@ class RecordingAggregator(ModelAggregator):
         if self._intake is None:
             self._intake = Intake.of(recorder=self.run, method=self.method, trusted=self.trusted or ())
         number = self.fl_ctx.get_prop(AppConstants.CURRENT_ROUND)
-        uploads: list[Upload] = []
-        for model in self._models:
-            tensors = {name: _array(tensor) for name, tensor in model.params.items()}
-            if model.params_type == ParamsType.DIFF:
-                update = differences(tensors, _zeros(before or tensors))
-            else:
-                update = differences(tensors, before)
-            if update is None:
-                logger.warning(
-                    "round %d: %s sent other tensors; left out", number, _site(model)
-                )
-                continue
-            uploads.append(Upload(_site(model), update))
-        return self._intake.take(number, uploads, before or _zeros(uploads[0].update if uploads else {}))
+        uploads = [
+            Upload(
+                _site(model),
+                {name: _array(tensor) for name, tensor in model.params.items()},
+                None if model.params_type == ParamsType.DIFF else before,
+            )
+            for model in self._models
+        ]
+        return self._intake.take(number, uploads, before or _zeros(self._models[0].params))
 
     def _global_model(self) -> Tensors:
         """The model that the round started from, as NVFlare's controllers keep it for their components."""

@@ -1,0 +1,32 @@
+"""What tests of several packages share."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from encagg_cli.verdicts.schema import SCHEMA, SCHEMA_VERSION, SIGNATURE_KEY, VERSION_KEY
+
+Row = Mapping[str, Any]
+DEFAULTS: Row = {"method": "encagg", "accepted": True, "score": 0.0, "reason": "kept", "trusted": False}
+
+
+@pytest.fixture(scope="session")
+def save_verdicts() -> Callable[..., Path]:
+    """Writes a verdict file from rows as mappings, by Arrow alone; what a row leaves out is `DEFAULTS` or null."""
+
+    def save(
+        path: Path, rows: Iterable[Row], *, signature: Mapping[str, Any] | None = None, rows_in_group: int | None = None
+    ) -> Path:
+        whole = [{**dict.fromkeys(SCHEMA.names), **DEFAULTS, **row} for row in rows]
+        metadata = {VERSION_KEY: SCHEMA_VERSION, SIGNATURE_KEY: json.dumps(signature or {})}
+        columns = [pa.array([row[field.name] for row in whole], type=field.type) for field in SCHEMA]
+        table = pa.Table.from_arrays(columns, schema=SCHEMA.with_metadata(metadata))
+        pq.write_table(table, path, row_group_size=rows_in_group)
+        return path
+
+    return save
