@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.errors import NothingToDo, RoundNotFound, UnusableInput
+from encagg_cli.rounds import layout
 from encagg_cli.rounds.digest import combine
 from encagg_cli.rounds.directory import partial_files, round_files
 from encagg_cli.rounds.layout import Parameter, StoredType, UpdateKind
 from encagg_cli.rounds.rows import RowReader
-from encagg_cli.rounds.shard import Shard, Vector, read_outline, read_shard
+from encagg_cli.rounds.shard import Shard, read_outline, read_shard
 
 
 class Run:
@@ -55,6 +56,11 @@ class Run:
             f"{path} holds no round" + (f", only {len(interrupted)} unfinished" if interrupted else ""),
             hint="a run is recorded with encagg capture",
         )
+
+    @property
+    def n_bytes(self) -> int:
+        """What the run takes on the disk, in bytes."""
+        return sum(path.stat().st_size for path in {path for paths in self._files.values() for path in paths})
 
     def round(self, number: int) -> "StoredRound":
         """One round. Raises RoundNotFound, or UnusableInput where its files are damaged or disagree."""
@@ -169,11 +175,11 @@ class StoredRound:
 
     def global_model(self) -> NDArray[np.float32] | None:
         """(n_parameters,): the model that the round started from, where it is stored."""
-        return self._vector([shard.global_model for shard in self.shards])
+        return self._vector(layout.GLOBAL_MODEL)
 
     def root_gradient(self) -> NDArray[np.float32] | None:
         """(n_parameters,): the server's own gradient on trusted data, where it is stored."""
-        return self._vector([shard.root_gradient for shard in self.shards])
+        return self._vector(layout.ROOT_GRADIENT)
 
     def row_offsets(self) -> list[tuple[Path, int]] | None:
         """(file, byte) at which each client's row begins, as stored; None unless each row lies in one piece."""
@@ -200,10 +206,10 @@ class StoredRound:
             self._readers, self._pid = tuple(RowReader(shard) for shard in self.shards), os.getpid()
         return self._readers
 
-    def _vector(self, vectors: Sequence[Vector | None]) -> NDArray[np.float32] | None:
-        for reader, vector in zip(self._open(), vectors, strict=True):
-            if vector is not None:
-                return reader.read_vector(vector)
+    def _vector(self, name: str) -> NDArray[np.float32] | None:
+        for reader, shard in zip(self._open(), self.shards, strict=True):
+            if name in shard.vectors:
+                return reader.read_vector(shard.vectors[name])
         return None
 
 

@@ -1,7 +1,9 @@
 """One round in one file: its facts, and where in the file its rows lie."""
 
 import json
+import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +36,7 @@ class Vector:
 class Shard:
     """What a file says of a round, checked. Rows are in the order of `client_ids`.
 
+    identity                     device, inode and size of the file: what a later reader must find again
     chunk_offsets, chunk_bytes   (rows, chunks a row) int64: where each chunk lies in the file, and how long it is
     chunk_columns                columns of a chunk
     is_compressed, is_shuffled   which filters the chunks passed through
@@ -41,6 +44,7 @@ class Shard:
     """
 
     path: Path
+    identity: tuple[int, int, int]
     number: int
     parameters: tuple[Parameter, ...]
     session: str
@@ -67,8 +71,24 @@ class Shard:
     def n_parameters(self) -> int:
         return sum(parameter.size for parameter in self.parameters)
 
+    @property
+    def vectors(self) -> dict[str, Vector]:
+        """The stored ones of global model and root gradient, by their names in the file."""
+        given = {layout.GLOBAL_MODEL: self.global_model, layout.ROOT_GRADIENT: self.root_gradient}
+        return {name: vector for name, vector in given.items() if vector is not None}
+
+    @property
+    def is_standard_compressed(self) -> bool:
+        """Compressed as our writer does it, so that its chunks can be copied as they are."""
+        return self.is_compressed and self.is_shuffled
+
     def __len__(self) -> int:
         return len(self.client_ids)
+
+
+def identity_of(status: os.stat_result) -> tuple[int, int, int]:
+    """What tells a file from one that took its place."""
+    return status.st_dev, status.st_ino, status.st_size
 
 
 def read_outline(path: Path) -> tuple[tuple[Parameter, ...], tuple[int, ...]]:
@@ -118,6 +138,7 @@ def _shard(path: Path, file: h5py.File, group: h5py.Group, number: int, paramete
     has_row_digests = soundness.has(path, group, layout.ROW_DIGEST)
     return Shard(
         path=path,
+        identity=identity_of(path.stat()),
         number=number,
         parameters=parameters,
         session=soundness.text_attribute(path, group, layout.ATTR_SESSION),
@@ -260,5 +281,5 @@ def _check_ids(path: Path, group: h5py.Group, ids: tuple[str, ...]) -> None:
     if "" in ids:
         raise UnusableInput(f"{path}: {group.name} has a client without an id")
     if len(set(ids)) != len(ids):
-        twice = next(client for index, client in enumerate(ids) if client in ids[:index])
+        twice, _ = Counter(ids).most_common(1)[0]
         raise UnusableInput(f"{path}: {group.name}: client {twice!r} has two uploads")

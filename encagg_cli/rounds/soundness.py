@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from encagg_cli.rounds import layout
 _FILTERS: Final = {h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE}
 _NUMBERS: Final = {"i": "an integer", "f": "a real number", "b": "a truth value", "u": "an unsigned integer"}
 _SHOWN: Final = 200
+_CHUNK_BYTES: Final = 2**24  # of a chunked dataset of facts, which the library reads whole
 
 
 @contextmanager
@@ -32,7 +34,7 @@ def reading(path: Path, key: str = "") -> Iterator[None]:
     where = f"{path}: {key}" if key else f"{path}"
     try:
         yield
-    except (EncaggError, MemoryError):
+    except EncaggError:
         raise
     except Exception as error:  # the library raises nearly anything on hostile bytes
         reason = str(error).strip().partition("\n")[0][:_SHOWN] or type(error).__name__
@@ -101,8 +103,9 @@ def text_attribute(path: Path, owner: h5py.Group | h5py.Dataset, name: str) -> s
     """A text, at most `TEXT_BYTES_LIMIT` bytes of UTF-8."""
     with reading(path, f"attribute {name!r} of {owner.name}"):
         attribute = owner.attrs.get_id(name)
-        if attribute.shape != () or h5py.check_string_dtype(attribute.dtype) is None:
-            raise UnusableInput(f"{path}: attribute {name!r} of {owner.name} is not a text")
+        kind = h5py.check_string_dtype(attribute.dtype)
+        if attribute.shape != () or kind is None or (kind.length or 0) > layout.TEXT_BYTES_LIMIT:
+            raise UnusableInput(f"{path}: attribute {name!r} of {owner.name} is not a (short) text")
         value = owner.attrs[name]
         encoded = value.encode() if isinstance(value, str) else bytes(value)
         return _decode(path, f"attribute {name!r} of {owner.name}", encoded)
@@ -135,8 +138,6 @@ def texts(path: Path, parent: h5py.Group, name: str, count: int | None = None) -
     with reading(path, found.name):
         if count is None:
             count = found.shape[0] if len(found.shape) == 1 else -1
-            if count > path.stat().st_size:
-                raise UnusableInput(f"{path}: {found.name} claims {count:,} entries, more than its file can hold")
         _check_small(path, found, (count,))
         kind = h5py.check_string_dtype(found.dtype)
         if kind is None:
@@ -158,8 +159,11 @@ def texts(path: Path, parent: h5py.Group, name: str, count: int | None = None) -
 def _check_small(path: Path, found: h5py.Dataset, shape: tuple[int, ...]) -> None:
     if found.shape != shape:
         raise UnusableInput(f"{path}: {found.name} has the shape {found.shape}, where {shape} was expected")
+    if found.nbytes > path.stat().st_size:
+        raise UnusableInput(f"{path}: {found.name} claims {found.nbytes:,} bytes, more than its file can hold")
     creation = found.id.get_create_plist()
-    if creation.get_nfilters() or (creation.get_layout() == h5py.h5d.CHUNKED and np.prod(found.chunks) > 2**20):
+    chunk_bytes = prod(found.chunks or (0,)) * found.dtype.itemsize
+    if creation.get_nfilters() or chunk_bytes > _CHUNK_BYTES:
         raise UnusableInput(f"{path}: {found.name} is compressed or in oversized chunks")
 
 

@@ -21,8 +21,8 @@ from encagg_cli.rounds.encoding import stored_dtype
 from encagg_cli.rounds.hdf5 import allocate, changed, create_rows, pwrite, reserve, write_parameters, write_texts
 from encagg_cli.rounds.layout import Parameter, StoredType, UpdateKind
 
-_RESERVED_BYTES: Final = 8 * 2**20  # small rows are reserved many at a time
-_RESERVED_ROWS: Final = 256
+_RESERVED_BYTES: Final = 8 * 2**20  # small rows are reserved many at a time, as many as there are
+_RESERVED_ROWS: Final = 64  # what is reserved beyond is not given back as a whole
 _GATHERED_BYTES: Final = 16 * 2**20  # of compressed chunks, before the file is opened to take them
 _MARGIN_BYTES: Final = 2**16  # for what HDF5 notes of its own
 _FACTS_BYTES: Final = 2 * layout.TEXT_BYTES_LIMIT + 128  # of one upload, at most
@@ -146,7 +146,7 @@ class RoundStorage:
 
     def _reserve(self) -> None:
         begin = len(self._offsets)
-        count = begin + max(1, min(_RESERVED_ROWS, _RESERVED_BYTES // self._row_bytes))
+        count = begin + max(1, min(begin, _RESERVED_ROWS, _RESERVED_BYTES // self._row_bytes))
         allocate(self._descriptor, _MARGIN_BYTES)
         with changed(self.path) as file:
             updates = self._updates(file)
