@@ -130,7 +130,7 @@ class Filter(ABC):
     def combine(self, decision: Decision, values: NDArray[np.floating], start: int) -> NDArray[np.float64]:
         """Some columns of a coordinate-wise aggregate, (c,): `values` is (clients, c), from column `start` on.
 
-        Its rows are those of `decision`, which may hold only finite uploads.
+        Its rows, and those of `decision`, are the finite uploads in id order, as `judge` saw them.
         """
         raise TypeError(f"the aggregate of {self.name} is its weights times the updates")
 

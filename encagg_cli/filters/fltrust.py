@@ -8,7 +8,7 @@ import numpy as np
 from encagg_cli.filters.base import Context, Decision, Filter, Grade, Requirement
 from encagg_cli.filters.settings import check_settings
 from encagg_cli.sketch import Need, RoundSketch
-from encagg_cli.sketch.directions import Products, RootGradientNeed
+from encagg_cli.sketch.directions import RootGradientNeed, VectorProducts
 
 
 @dataclass(kw_only=True)
@@ -34,7 +34,7 @@ class FLTrust(Filter):
 
     def judge(self, sketch: RoundSketch, context: Context) -> Decision:
         n = len(sketch.clients)
-        root: Products | None = sketch[RootGradientNeed()]
+        root: VectorProducts | None = sketch[RootGradientNeed()]
         if root is None or root.norm == 0:
             return Decision(
                 sketch.clients, np.zeros(n, dtype=bool), np.full(n, 2.0), ("no-reference",) * n, weight=np.zeros(n)

@@ -51,7 +51,7 @@ def aggregate_pieces(
             f"round {source.number}: the aggregate of {chosen.name} builds on the one before, which is not at hand"
         )
     finite = np.array([word != "non-finite" for word in decision.reason], dtype=bool)
-    clients = [client for client, used in zip(decision.clients, finite, strict=True) if used]
+    clients = sorted(client for client, used in zip(decision.clients, finite, strict=True) if used)
     index = {client: row for row, client in enumerate(source.client_ids)}
     rows = np.array([index[client] for client in clients], dtype=np.intp)
     used = decision.in_order(clients)

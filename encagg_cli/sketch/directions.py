@@ -9,7 +9,7 @@ from encagg_cli.sketch.needs import Block, Header, Need, Partial
 
 
 @dataclass(frozen=True)
-class Products:
+class VectorProducts:
     """Inner products of `n` clients' updates with one vector `v`.
 
     with_deviations (n,) `⟨g_i - r, v⟩`, `r` the reference row: differences between clients lose nothing
@@ -38,7 +38,7 @@ class Products:
 
 
 class _ProductsNeed(Need):
-    """Products with one vector; None where the round has none, or one that holds NaN or infinity."""
+    """VectorProducts with one vector; None where the round has none, or one that holds NaN or infinity."""
 
     def partial(self, block: Block, header: Header) -> Partial:
         (name,) = self.vectors
@@ -55,10 +55,10 @@ class _ProductsNeed(Need):
             "square": np.ldexp(np.array([np.square(vector, dtype=np.float64).sum()]), 2 * exponent),
         }
 
-    def total(self, sums: Partial, header: Header) -> Products | None:
+    def total(self, sums: Partial, header: Header) -> VectorProducts | None:
         if not sums or not np.isfinite(sums["square"][0]):
             return None
-        return Products(
+        return VectorProducts(
             with_deviations=sums["rows"] * header.scale,
             with_reference=float(sums["reference"][0] * header.scale[header.reference]),
             norm=float(np.sqrt(sums["square"][0])),
@@ -74,20 +74,20 @@ class _ProductsNeed(Need):
 
 @dataclass(frozen=True)
 class GlobalModelNeed(_ProductsNeed):
-    """Products with the global model that the round started from."""
+    """VectorProducts with the global model that the round started from."""
 
     vectors = frozenset({"global_model"})
 
 
 @dataclass(frozen=True)
 class RootGradientNeed(_ProductsNeed):
-    """Products with the server's own gradient on trusted data."""
+    """VectorProducts with the server's own gradient on trusted data."""
 
     vectors = frozenset({"root_gradient"})
 
 
 @dataclass(frozen=True)
 class LastStepNeed(_ProductsNeed):
-    """Products with the last step: the global model less that of the round before."""
+    """VectorProducts with the last step: the global model less that of the round before."""
 
     vectors = frozenset({"last_step"})

@@ -1,5 +1,6 @@
 """What signs tell: how many coordinates of each update are positive, zero, negative, and what opposes a direction."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,6 +59,13 @@ class PackedSigns:
     positive: NDArray[np.uint8]
     negative: NDArray[np.uint8]
 
+    @classmethod
+    def pack(cls, pieces: Iterable[NDArray[np.floating]]) -> "PackedSigns":
+        """Of a vector given in pieces from its first value; all but the last must hold a multiple of 8."""
+        bits = [(np.packbits(piece > 0), np.packbits(piece < 0)) for piece in pieces]
+        empty = np.zeros(0, dtype=np.uint8)
+        return cls(*(np.concatenate([empty, *(pair[side] for pair in bits)]) for side in (0, 1)))
+
     def columns(self, start: int, stop: int) -> NDArray[np.int8]:
         """-1, 0 or 1 for the columns `start` to `stop`."""
         first = start // 8
@@ -69,8 +77,16 @@ class PackedSigns:
 
 
 @dataclass(frozen=True)
+class SignedEnergy:
+    """(n,) `Σ_j g_ij²` over the columns whose sign is not the expected one, and whose signs were expected."""
+
+    energy: NDArray[np.float64]
+    stored_step: bool
+
+
+@dataclass(frozen=True)
 class SignedEnergyNeed(Need):
-    """(n,) energy `Σ_j g_ij²` over the columns whose sign is not that of the last step (FLAIR's flip score).
+    """The `SignedEnergy` against the last step (FLAIR's flip score).
 
     The stored last step is used where the round has it, else `own` signs, named by `own_name`; None with neither.
     """
@@ -91,13 +107,13 @@ class SignedEnergyNeed(Need):
             return {}
         flipped = np.sign(raw_values(block)).astype(np.int8) != expected
         scaled = np.ldexp(raw_values(block), -header.exponents[:, None].astype(np.int32))
-        return {"energy": np.where(flipped, np.square(scaled), 0).sum(axis=1, dtype=np.float64)}
+        energy = np.where(flipped, np.square(scaled), 0).sum(axis=1, dtype=np.float64)
+        return {"energy": energy, "stored": np.array(float(vector is not None))}
 
-    def total(self, sums: Partial, header: Header) -> NDArray[np.float64] | None:
+    def total(self, sums: Partial, header: Header) -> SignedEnergy | None:
         if not sums:
             return None
-        energy: NDArray[np.float64] = sums["energy"] * header.scale**2
-        return energy
+        return SignedEnergy(sums["energy"] * header.scale**2, stored_step=bool(sums["stored"] > 0))
 
     def held_bytes(self, header: Header) -> int:
         return 8 * len(header.clients) + (0 if self.own is None else 2 * self.own.positive.nbytes)

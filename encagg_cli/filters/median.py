@@ -1,0 +1,52 @@
+"""Coordinate-wise median (Yin et al., ICML 2018)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encagg_cli.filters.base import Aggregate, Context, Decision, Filter, Grade
+from encagg_cli.filters.settings import check_settings, setting
+from encagg_cli.filters.verdict import below, verdict
+from encagg_cli.sketch import Need, RoundSketch
+from encagg_cli.sketch.order import RankNeed, Ranks
+
+
+@dataclass(kw_only=True)
+class Median(Filter):
+    """The median of every coordinate; of an even number of values, the mean of the two middle ones.
+
+    The rule has no verdict, and rejects nobody unless `reject_above` is set. The statistic is how far an upload ranks
+    from the middle, averaged over the coordinates: 0 always in the middle, 1 always the lowest or the highest. Equal
+    values share their mean rank. With `reject_above`, the median is over the uploads that are left.
+    """
+
+    name: ClassVar[str] = "median"
+    summary: ClassVar[str] = "the median of every coordinate"
+    source: ClassVar[str] = "Yin et al., Byzantine-Robust Distributed Learning, ICML 2018"
+    grade: ClassVar[Grade] = "A"
+    aggregate: ClassVar[Aggregate] = "coordinate-wise"
+
+    reject_above: float | None = setting(None, "reject where the mean rank distance is above this", above=0, below=1)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    def needs(self) -> tuple[Need, ...]:
+        return (RankNeed(),)
+
+    def judge(self, sketch: RoundSketch, context: Context) -> Decision:
+        ranks: Ranks = sketch[RankNeed()]
+        distance = ranks.mean_distance_from_middle()
+        return verdict(
+            sketch,
+            below(distance, self.reject_above),
+            distance,
+            dropped="far-from-middle",
+            rejects=self.reject_above is not None,
+        )
+
+    def combine(self, decision: Decision, values: NDArray[np.floating], start: int) -> NDArray[np.float64]:
+        chosen = values[decision.accepted].astype(np.float64)
+        return np.median(chosen, axis=0) if len(chosen) else np.zeros(values.shape[1])
