@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -66,12 +66,11 @@ def _root(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; errors become one or two lines on stderr."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    # Looked up by hand, because an error can come before the option is parsed.
-    own_arguments = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    debug = "--debug" in own_arguments or bool(os.environ.get("ENCAGG_DEBUG"))
+    arguments, debug = _take_debug(sys.argv[1:] if arguments is None else list(arguments))
     try:
-        code = app(args=arguments, prog_name="encagg", standalone_mode=False, default_map=defaults(app, Path.cwd()))
+        code = _command()(
+            args=arguments, prog_name="encagg", standalone_mode=False, default_map=defaults(app, Path.cwd())
+        )
     except EncaggError as error:
         if debug:
             raise
@@ -94,6 +93,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(f"a defect in encagg: {type(error).__name__}: {error}", "please report it with the output of --debug")
         return EXIT_DEFECT
     return code if isinstance(code, int) else 0
+
+
+def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:
+    """The arguments without `--debug`, which may stand anywhere before a `--`, and whether it was there.
+
+    Looked up by hand, because an error can come before the option is parsed.
+    """
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    rest = [argument for argument in arguments[:end] if argument != "--debug"] + arguments[end:]
+    return rest, len(rest) < len(arguments) or bool(os.environ.get("ENCAGG_DEBUG"))
+
+
+def _command() -> Any:
+    """The whole command line. Its help leaves out the environment variables, which the README explains once."""
+    group: Any = typer.main.get_command(app)
+    for command in (group, *group.commands.values()):
+        for parameter in command.params:
+            parameter.show_envvar = False
+    return group
 
 
 def _complain(message: str, hint: str | None) -> None:

@@ -23,7 +23,7 @@ _DTYPES = ("float32", "float16", "bfloat16")
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="Where the rounds go: a folder.", show_default=False)],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Where the rounds go: a folder.", show_default=False)],
     command_line: Annotated[
         list[str] | None,
         typer.Argument(metavar="-- COMMAND", help="Run this command and record what it hands over."),

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="The stored rounds: a folder, or one packed file.", show_default=False)],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The stored rounds: a folder, or one packed file.", show_default=False)
+    ],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Where the verdicts go (Parquet).", show_default=False)
     ],

@@ -17,7 +17,9 @@ _SHOWN_NAMES = 6
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="A run: a folder of rounds, or one packed file.", show_default=False)],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run: a folder of rounds, or one packed file.", show_default=False)
+    ],
     verify: Annotated[bool, typer.Option("--verify", help="Read every update, and hash it again.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of the table.")] = False,
 ) -> None:

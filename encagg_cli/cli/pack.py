@@ -9,7 +9,7 @@ from encagg_cli import console
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="The run to pack.", show_default=False)],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run to pack.", show_default=False)],
     output: Annotated[Path, typer.Argument(help="The file to make.", metavar="ONE.h5", show_default=False)],
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:

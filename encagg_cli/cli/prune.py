@@ -12,7 +12,7 @@ from encagg_cli.errors import UsageError
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="The run, a folder.", show_default=False)],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run, a folder.", show_default=False)],
     keep_last: Annotated[int, typer.Option(help="How many rounds stay, counted from the last.", show_default=False)],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,

@@ -32,7 +32,9 @@ _BOUND = "0.9, or lie=0.9 for one attack; may be repeated."
 
 
 def command(
-    verdicts: Annotated[Path, typer.Argument(help="What `encagg filter` wrote.", show_default=False)],
+    verdicts: Annotated[
+        Path, typer.Argument(metavar="VERDICTS", help="What `encagg filter` wrote.", show_default=False)
+    ],
     method: Annotated[
         list[str] | None, typer.Option(help="Score only this method; may be repeated. Default: all that are there.")
     ] = None,

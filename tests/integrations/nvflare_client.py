@@ -18,7 +18,7 @@ def main(folder: str, kind: str) -> None:
     x, y = images[index::SITES] / 16.0, np.eye(10)[labels[index::SITES]]
     while flare.is_running():
         received = flare.receive()
-        before = np.asarray(received.params["weight"])
+        before = np.asarray(received.params["numpy_key"])
         weight = before.astype(np.float64)
         for _ in range(10):
             scores = np.exp(x @ weight - (x @ weight).max(axis=1, keepdims=True))
@@ -27,7 +27,7 @@ def main(folder: str, kind: str) -> None:
         after = (before + change).astype(np.float32)
         sent = after.astype(np.float64) - before if kind == "FULL" else change.astype(np.float32)
         np.save(Path(folder) / f"{received.current_round}-{site}.npy", sent)
-        params = {"weight": after if kind == "FULL" else change.astype(np.float32)}
+        params = {"numpy_key": after if kind == "FULL" else change.astype(np.float32)}
         flare.send(flare.FLModel(params=params, params_type=kind))
 
 

@@ -27,7 +27,7 @@ def test_a_simulated_job_is_recorded_and_filtered(tmp_path: Path, kind: str, met
     aggregator = RecordingAggregator(run=str(run), method=method, trusted=["site-1", "site-2"])
     recipe = NumpyFedAvgRecipe(
         name="digits",
-        model={"weight": np.zeros((64, 10), dtype=np.float32).tolist()},
+        model=np.zeros((64, 10), dtype=np.float32).tolist(),
         min_clients=SITES,
         num_rounds=ROUNDS,
         train_script=str(Path(__file__).parent / "nvflare_client.py"),
