@@ -103,11 +103,11 @@ class Intake:
             if upload.client_id in updates:
                 logger.warning("round %d: a second upload of client %r is left out", number, upload.client_id)
                 continue
-            update = upload.update(trained)
-            if update is None:
+            change = upload.update(trained)
+            if change is None:
                 logger.warning("round %d: client %r sent other tensors; left out", number, upload.client_id)
                 continue
-            updates[upload.client_id] = update
+            updates[upload.client_id] = change
             num_examples[upload.client_id] = upload.num_examples
         if self.recorder is not None:
             with self.recorder.round(number, global_model=trained) as stored:
