@@ -7,9 +7,23 @@ from importlib import import_module
 
 from encagg_cli.errors import UsageError
 from encagg_cli.filters.base import Context, Decision, Filter, Requirement
+from encagg_cli.filters.requirements import Facts, unmet, what_to_do
 from encagg_cli.filters.settings import build, canonical, parse_call
 
-__all__ = ["DEFAULT_METHOD", "Context", "Decision", "Filter", "Requirement", "available", "canonical", "get", "kind_of"]
+__all__ = [
+    "DEFAULT_METHOD",
+    "Context",
+    "Decision",
+    "Facts",
+    "Filter",
+    "Requirement",
+    "available",
+    "canonical",
+    "get",
+    "kind_of",
+    "unmet",
+    "what_to_do",
+]
 
 DEFAULT_METHOD = "encagg"
 

@@ -134,6 +134,44 @@ def _batched_k_means(points: Numbers, k: int, seed: int) -> tuple[Labels, Number
     return labels, np.take_along_axis(distances, labels[:, :, None].astype(np.intp), axis=2).sum(axis=(1, 2))
 
 
+def mean_shift(points: Numbers, quantile: float) -> Labels:
+    """MeanShift with a flat kernel (Comaniciu & Meer 2002) from every point; -1 for points beyond the bandwidth.
+
+    As scikit-learn does it: the bandwidth is the mean distance to the `⌊n · quantile⌋`-th nearest point, itself
+    counted; modes within the bandwidth of one with more points are dropped. Where that makes no distance, equal points
+    are clusters. Label 0 is the largest cluster.
+    """
+    n = len(points)
+    between = np.linalg.norm(points[:, None] - points[None], axis=2)
+    bandwidth = float(np.sort(between, axis=1)[:, max(1, int(n * quantile)) - 1].mean())
+    if not bandwidth > 1e-9 * max(1.0, float(np.abs(points).max())):
+        return by_size(np.unique(points, axis=0, return_inverse=True)[1].ravel())
+    modes = points.copy()
+    for _ in range(_ITERATIONS):
+        near = np.linalg.norm(modes[:, None] - points[None], axis=2) <= bandwidth
+        moved = near @ points / near.sum(axis=1)[:, None]
+        still = bool(np.linalg.norm(moved - modes, axis=1).max() <= 1e-3 * bandwidth)
+        modes = moved
+        if still:
+            break
+    crowd = (np.linalg.norm(modes[:, None] - points[None], axis=2) <= bandwidth).sum(axis=1)
+    order = sorted(range(n), key=lambda row: (crowd[row], tuple(modes[row])), reverse=True)
+    centres: list[Numbers] = []
+    for row in order:
+        if all(np.linalg.norm(modes[row] - centre) > bandwidth for centre in centres):
+            centres.append(modes[row])
+    distances = np.linalg.norm(points[:, None] - np.array(centres)[None], axis=2)
+    labels = distances.argmin(axis=1)
+    return by_size(np.where(distances.min(axis=1) <= bandwidth, labels, NOISE))
+
+
+def by_size(labels: NDArray[np.integer]) -> Labels:
+    """The same clusters, the largest called 0 (of equally large ones, the first); noise stays -1."""
+    found, sizes = np.unique(labels[labels >= 0], return_counts=True)
+    ranked = {int(label): rank for rank, label in enumerate(found[np.argsort(-sizes, kind="stable")])}
+    return np.array([ranked.get(int(label), NOISE) for label in labels], dtype=np.int32)
+
+
 def silhouette(distances: Numbers, members: Mask) -> float:
     """Mean silhouette (Rousseeuw 1987) of two clusters, members and the rest; 0 where one is empty."""
     if members.all() or not members.any():
@@ -167,8 +205,4 @@ def majority_density_cluster(distances: Numbers, min_cluster_size: int | None = 
         allow_single_cluster=True,
         copy=True,
     )
-    labels = np.asarray(clustering.fit(distances).labels_, dtype=np.int32)
-    labels[labels < 0] = NOISE
-    found, sizes = np.unique(labels[labels != NOISE], return_counts=True)
-    ranked = {int(label): rank for rank, label in enumerate(found[np.argsort(-sizes, kind="stable")])}
-    return np.array([ranked.get(int(label), NOISE) for label in labels], dtype=np.int32)
+    return by_size(np.asarray(clustering.fit(distances).labels_))

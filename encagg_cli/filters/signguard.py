@@ -1,6 +1,5 @@
 """SignGuard (Xu et al., ICDCS 2022): norms within bounds, and the largest cluster of sign statistics."""
 
-import warnings
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -8,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.filters.base import Context, Decision, Filter, Grade
-from encagg_cli.filters.grouping import NOISE
+from encagg_cli.filters.grouping import by_size, mean_shift
 from encagg_cli.filters.settings import check_settings, setting
 from encagg_cli.filters.verdict import clipped_weights, verdict
 from encagg_cli.sketch import Need, RoundSketch
@@ -77,19 +76,8 @@ class SignGuard(Filter):
         )
 
     def _clusters(self, features: NDArray[np.float64]) -> NDArray[np.int32]:
-        """Labels, the largest cluster first; -1 for points in none."""
-        from sklearn.cluster import DBSCAN, MeanShift, estimate_bandwidth
+        if self.clustering == "mean-shift":
+            return mean_shift(features, self.quantile)
+        from sklearn.cluster import DBSCAN
 
-        n = len(features)
-        if self.clustering == "dbscan":
-            found = DBSCAN(eps=self.eps, min_samples=self.min_samples).fit(features).labels_
-        else:
-            bandwidth = float(estimate_bandwidth(features, quantile=self.quantile)) if n > 1 else 0.0
-            if not bandwidth > 1e-9:  # all alike: nothing to shift
-                return np.zeros(n, dtype=np.int32)
-            with warnings.catch_warnings():  # that it falls back to all points as seeds is as good
-                warnings.simplefilter("ignore", UserWarning)
-                found = MeanShift(bandwidth=bandwidth, bin_seeding=True, cluster_all=False).fit(features).labels_
-        clusters, sizes = np.unique(found[found >= 0], return_counts=True)
-        ranked = {int(label): rank for rank, label in enumerate(clusters[np.argsort(-sizes, kind="stable")])}
-        return np.array([ranked.get(int(label), NOISE) for label in found], dtype=np.int32)
+        return by_size(DBSCAN(eps=self.eps, min_samples=self.min_samples).fit(features).labels_)
