@@ -28,6 +28,7 @@ __all__ = [
 DEFAULT_METHOD = "encagg"
 
 _MODULES = {
+    "anchored-views": ("encagg_cli.filters.anchored_views", "AnchoredViews"),
     "encagg": ("encagg_cli.filters.encagg", "EnCAgg"),
     "cosine-to-known-benign": ("encagg_cli.filters.cosine_to_known_benign", "CosineToKnownBenign"),
     "k-means": ("encagg_cli.filters.k_means", "KMeans"),

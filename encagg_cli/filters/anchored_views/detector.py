@@ -1,0 +1,144 @@
+"""The cascade: copies, then one cut after another in whichever view the clients fall apart most."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encagg_cli.filters.anchored_views.split import anchored_split
+from encagg_cli.filters.anchored_views.trust import opposition, propagate, relations
+from encagg_cli.filters.anchored_views.views import views_of
+from encagg_cli.sketch import Gram
+
+Numbers = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+FEWEST = 6  # clients among which groups can be told apart
+_MOST_CUTS = 8
+_SAME = 0.01  # of the smallest known-benign distance: closer than that, two uploads are one
+_LATER = 2.0  # how much clearer a cut must be once somebody has been rejected
+_CLEAR = 2.0  # evidence from which a cut goes before the test for reversed uploads
+
+
+@dataclass
+class Findings:
+    """What was found, aligned with the clients.
+
+    evidence   of the strongest group that a client was in, as a multiple of what rejects; 1 and above if rejected
+    reason     why, for the rejected; "" for the others
+    cluster    0 for those that are left, 1, 2, … for the groups in the order in which they were rejected
+    trust      trust that reached the client, in the last round of propagation that it took part in; NaN if in none
+    """
+
+    rejected: Mask
+    evidence: Numbers
+    reason: NDArray[np.object_]
+    cluster: NDArray[np.int32]
+    trust: Numbers
+    first_views: Mapping[str, Numbers] = field(default_factory=dict)
+
+    @classmethod
+    def none(cls, n: int) -> "Findings":
+        return cls(
+            rejected=np.zeros(n, dtype=bool),
+            evidence=np.zeros(n),
+            reason=np.full(n, "", dtype=object),
+            cluster=np.zeros(n, dtype=np.int32),
+            trust=np.full(n, np.nan),
+        )
+
+    def reject(self, group: NDArray[np.intp], reason: str, evidence: float) -> None:
+        self.rejected[group] = True
+        self.evidence[group] = np.maximum(self.evidence[group], evidence)
+        self.reason[group] = reason
+        self.cluster[group] = self.cluster.max() + 1
+
+
+def required_gain(alpha: float, n: int) -> float:
+    """Gain, in nats, that the best split among `n` honest clients exceeds so rarely that a share `alpha` is lost.
+
+    Fitted once, on honest rounds of scikit-learn's digits: 10 to 100 clients, IID to Dirichlet 0.1, one batch to five
+    epochs, 2 to 10 known-benign. The gain has no unit, and the same figures hold on MNIST within ±2 nats.
+    """
+    return 7.5 + 2.6 * float(np.log(0.01 / alpha)) + 0.06 * n
+
+
+def required_opposition(alpha: float, n: int, *, later: bool) -> float:
+    """Opposition above which a group counts as reversed; fitted as `required_gain`. Few clients oppose by chance."""
+    return min(0.98, 0.82 + 2.0 / n + 0.087 * float(np.log(0.01 / alpha)) + (0.08 if later else 0.0))
+
+
+def detect(gram: Gram, trusted: Mask, alpha: float) -> Findings:
+    """Reject groups of uploads until the rest hangs together; `trusted` (n,) are never rejected. At least one is."""
+    found = Findings.none(len(trusted))
+    copies = copied(gram.distances, trusted)
+    for group in copies:
+        found.reject(group, "copy", np.inf)
+    for _ in range(_MOST_CUTS):
+        alive = np.flatnonzero(~found.rejected)
+        if len(alive) < FEWEST or not _cut(gram, alive, trusted, alpha, found):
+            break
+    return found
+
+
+def copied(distances: Numbers, trusted: Mask) -> list[NDArray[np.intp]]:
+    """Groups of uploads that are one and the same, without their known-benign members.
+
+    A copy of a known-benign upload is a copy too: it adds nothing but weight.
+    """
+    anchors = distances[np.ix_(trusted, trusted)]
+    apart = anchors[~np.eye(len(anchors), dtype=bool)]
+    same = distances <= _SAME * (float(apart.min()) if len(apart) else 0.0)
+    groups = []
+    left = np.ones(len(trusted), dtype=bool)
+    for client in range(len(trusted)):
+        if left[client]:
+            group = same[client] & left
+            left &= ~group
+            if group.sum() > 1 and (group & ~trusted).any():
+                groups.append(np.flatnonzero(group & ~trusted))
+    return groups
+
+
+def _cut(gram: Gram, alive: NDArray[np.intp], trusted: Mask, alpha: float, found: Findings) -> bool:
+    """Reject the group that stands out most among `alive`; False where none stands out enough."""
+    later = bool(found.rejected.any())
+    required = required_gain(alpha, len(alive)) * (_LATER if later else 1.0)
+    strongest, group, reason = 0.0, alive[:0], ""
+    views = {}
+    for view in views_of(gram, alive, trusted):
+        views[view.name] = view.values
+        split = anchored_split(view.values, trusted[alive], low=bool(view.low), high=bool(view.high))
+        if split is None:
+            continue
+        evidence = split.gain / required
+        members = alive[split.far]
+        found.evidence[members] = np.maximum(found.evidence[members], min(evidence, 1.0))
+        if evidence > strongest:
+            strongest, group, reason = evidence, members, view.high if split.high else view.low
+    if not found.first_views and len(alive) == len(trusted):
+        found.first_views = views
+    if strongest < _CLEAR and _reversed(gram, alive, trusted, alpha, found, later=later):
+        return True
+    if strongest > 1.0:
+        found.reject(group, reason, strongest)
+    return strongest > 1.0
+
+
+def _reversed(
+    gram: Gram, alive: NDArray[np.intp], trusted: Mask, alpha: float, found: Findings, *, later: bool
+) -> bool:
+    """Reject those that distrust reaches, if as a group they oppose the rest; False where they do not."""
+    strength = relations(gram.cosines[np.ix_(alive, alive)])
+    trust = propagate(strength, trusted[alive])
+    found.trust[alive] = trust
+    group = (trust < 0) & ~trusted[alive]
+    if not group.any():
+        return False
+    opposed = opposition(strength, group)
+    required = required_opposition(alpha, len(alive), later=later)
+    if opposed <= required:
+        return False
+    found.reject(alive[group], "reversed", 1.0 + opposed - required)
+    return True

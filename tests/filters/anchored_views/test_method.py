@@ -1,0 +1,185 @@
+"""The filter as a whole: who is rejected, for what reason, and what does not matter."""
+
+import numpy as np
+import pytest
+
+from encagg_cli import filters
+from encagg_cli.errors import UsageError
+from encagg_cli.filters import Decision
+from encagg_cli.filters.anchored_views import in_words
+from encagg_cli.filters.anchored_views.detector import copied, required_gain
+
+N, K, D = 40, 5, 300
+ATTACKERS = np.arange(28, N)
+
+
+def honest(seed: int = 0, *, spread: float = 1.0) -> np.ndarray:
+    """Honest uploads of ten overlapping classes: a common direction, each client's own mixture, and noise."""
+    rng = np.random.default_rng(seed)
+    common, classes = rng.standard_normal(D), rng.standard_normal((10, D))
+    mixture = rng.dirichlet(np.full(10, 0.5), size=N)
+    return common + spread * (mixture - mixture.mean(axis=0)) @ classes * 1.5 + rng.standard_normal((N, D)) * 0.7
+
+
+def decide(updates: np.ndarray, text: str = "anchored-views", trusted=range(K), **options) -> Decision:
+    return filters.get(text).decide(updates, trusted=list(trusted), **options)
+
+
+def attacked(name: str, seed: int = 0) -> np.ndarray:
+    updates, rng = honest(seed), np.random.default_rng(seed + 100)
+    kept = updates[: ATTACKERS[0]]
+    mean, deviation = kept.mean(axis=0), kept.std(axis=0)
+    own, noise = updates[ATTACKERS], rng.standard_normal((len(ATTACKERS), D))
+    updates[ATTACKERS] = {
+        "sign-flip": -own,
+        "scaling": 10 * own,
+        "noise": noise * np.sqrt((kept**2).mean()),
+        "little-is-enough": np.tile(mean - 1.5 * deviation, (len(own), 1)),
+        "noisy colluders": mean - 1.5 * deviation + 0.5 * deviation * noise,
+        "inner product": np.tile(-0.1 * mean, (len(own), 1)),
+        "shadows": updates[0] - 0.3 * mean + 0.2 * deviation * noise,
+    }[name]
+    return updates
+
+
+REASONS = {
+    "sign-flip": {"reversed", "separate"},
+    "scaling": {"oversized", "distant"},
+    "noise": {"unrelated", "distant"},
+    "little-is-enough": {"copy"},
+    "noisy colluders": {"colluding", "separate"},
+    "inner product": {"copy"},
+    "shadows": {"shadowing", "colluding"},
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", REASONS)
+def test_attackers_are_rejected_for_what_they_did_and_nobody_else_is(name, seed):
+    decision = decide(attacked(name, seed))
+    assert np.flatnonzero(~decision.accepted).tolist() == ATTACKERS.tolist()
+    assert {decision.reason[i] for i in ATTACKERS} <= REASONS[name]
+
+
+def test_a_round_without_attack_loses_nobody():
+    decision = decide(honest())
+    assert decision.accepted.all()
+    assert set(decision.reason) == {"kept", "trusted"}
+
+
+def test_without_attack_no_larger_share_is_lost_than_alpha_says():
+    lost = [int((~decide(honest(seed)).accepted).sum()) for seed in range(40)]
+    assert sum(lost) / (40 * (N - K)) <= 0.02
+
+
+def test_a_majority_of_attackers_is_found_too():
+    updates = honest()
+    updates[12:] *= -1.0
+    decision = decide(updates)
+    assert np.flatnonzero(~decision.accepted).tolist() == list(range(12, N))
+
+
+def test_a_lone_attacker_is_found():
+    updates = honest()
+    updates[-1] *= 10.0
+    assert np.flatnonzero(~decide(updates).accepted).tolist() == [N - 1]
+
+
+def test_two_groups_in_one_round_are_told_apart():
+    updates = honest()
+    updates[28:34] = updates[28]
+    updates[34:] *= 8.0
+    decision = decide(updates)
+    assert np.flatnonzero(~decision.accepted).tolist() == ATTACKERS.tolist()
+    assert decision.cluster is not None
+    assert len(set(decision.cluster[28:34])) == len(set(decision.cluster[34:])) == 1
+    assert decision.cluster[28] != decision.cluster[34]
+    assert in_words(decision)[28] == "one of 6 identical uploads"
+
+
+def test_copies_of_a_known_benign_upload_are_rejected_and_the_upload_is_not():
+    updates = honest()
+    updates[-3:] = updates[0]
+    decision = decide(updates)
+    assert np.flatnonzero(~decision.accepted).tolist() == [N - 3, N - 2, N - 1]
+    assert decision.reason[0] == "trusted"
+
+
+def test_copied_groups_by_hand():
+    points = np.array([0.0, 1.0, 5.0, 5.0, 9.0, 1.0, 9.005])
+    groups = copied(np.abs(points[:, None] - points[None]), np.array([1, 1, 0, 0, 0, 0, 0], dtype=bool))
+    assert [group.tolist() for group in groups] == [[5], [2, 3], [4, 6]]
+
+
+def test_alpha_sets_how_clear_a_cut_must_be():
+    assert required_gain(0.01, 50) == pytest.approx(10.5)
+    assert required_gain(0.001, 50) == pytest.approx(10.5 + 2.6 * np.log(10))
+    updates = attacked("noisy colluders")
+    updates[ATTACKERS] = honest()[ATTACKERS] * 0.75 + updates[ATTACKERS] * 0.25
+    rejected = [int((~decide(updates, f"anchored-views(alpha={alpha})").accepted).sum()) for alpha in (1e-9, 1e-4, 0.2)]
+    assert rejected == sorted(rejected)
+    assert rejected[0] < rejected[-1]
+
+
+def test_neither_order_nor_scale_nor_rotation_matters():
+    updates = attacked("noisy colluders", 4)
+    decision = decide(updates)
+    rotation = np.linalg.qr(np.random.default_rng(5).standard_normal((D, D)))[0]
+    for changed in (updates * 1e-3, updates * 1e4, updates @ rotation):
+        other = decide(changed)
+        assert np.array_equal(other.accepted, decision.accepted)
+        assert other.reason == decision.reason
+        assert other.score == pytest.approx(decision.score, abs=1e-3)
+    order = np.random.default_rng(6).permutation(N)
+    shuffled = decide(updates[order], trusted=np.flatnonzero(order < K))
+    assert np.array_equal(shuffled.accepted, decision.accepted[order])
+    assert shuffled.score == pytest.approx(decision.score[order], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_scores_lie_in_the_unit_interval_and_respect_the_verdict(name):
+    decision = decide(attacked(name))
+    assert decision.score.min() >= 0.0
+    assert decision.score.max() <= 1.0
+    assert decision.threshold is not None
+    assert np.array_equal(decision.score > decision.threshold, ~decision.accepted)
+
+
+def test_the_aggregate_is_the_mean_of_the_accepted():
+    decision = decide(attacked("sign-flip"))
+    assert decision.weight is not None
+    assert decision.weight == pytest.approx(decision.accepted / decision.accepted.sum())
+
+
+def test_without_a_known_benign_upload_nothing_is_accepted():
+    decision = decide(honest(), trusted=[])
+    assert not decision.accepted.any()
+    assert set(decision.reason) == {"no-reference"}
+    assert in_words(decision)[0].startswith("nothing to compare with")
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_few_known_benign_clients_are_enough_for_a_plain_attack(k):
+    decision = decide(attacked("scaling"), trusted=range(k))
+    assert np.flatnonzero(~decision.accepted).tolist() == ATTACKERS.tolist()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_a_round_too_small_to_compare_is_accepted_but_for_copies(n):
+    decision = decide(honest()[:n], trusted=[0])
+    assert decision.accepted.all()
+
+
+def test_hostile_sizes_do_no_harm():
+    updates = honest().astype(np.float32)
+    updates[-1] *= np.float32(1e30)
+    updates[-2] = 0.0
+    updates[-3] = np.nan
+    decision = decide(updates)
+    assert np.flatnonzero(~decision.accepted).tolist() == [N - 3, N - 2, N - 1]
+    assert decision.reason[N - 3] == "non-finite"
+
+
+def test_settings_out_of_range_are_refused():
+    with pytest.raises(UsageError, match="alpha"):
+        filters.get("anchored-views(alpha=0)")

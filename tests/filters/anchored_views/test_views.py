@@ -1,0 +1,82 @@
+"""Each view, against the same figure computed from the updates themselves."""
+
+import numpy as np
+import pytest
+
+from encagg_cli.filters.anchored_views.views import views_of
+from encagg_cli.sketch import ArraySource, Gram, GramNeed, sketch_round
+
+N = 9
+ALIVE = np.array([0, 1, 2, 4, 5, 6, 8])
+TRUSTED = np.isin(np.arange(N), [1, 4, 6])
+
+
+@pytest.fixture(scope="module")
+def updates() -> np.ndarray:
+    return (np.random.default_rng(7).standard_normal((N, 40)) + 0.5).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def views(updates: np.ndarray) -> dict[str, np.ndarray]:
+    return {view.name: view.values for view in views_of(gram_of(updates), ALIVE, TRUSTED)}
+
+
+def gram_of(updates: np.ndarray) -> Gram:
+    source = ArraySource(updates, tuple(f"c{i}" for i in range(len(updates))), TRUSTED)
+    return sketch_round(source, [GramNeed()]).gram
+
+
+def distances(rows: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(rows[:, None] - rows[None], axis=2)
+
+
+def test_norm(updates, views):
+    assert views["norm"] == pytest.approx(np.log(np.linalg.norm(updates[ALIVE], axis=1)), abs=1e-5)
+
+
+def test_reference_distance_leaves_a_known_benign_client_out_of_its_own_reference(updates, views):
+    for at, client in enumerate(ALIVE):
+        others = [a for a in (1, 4, 6) if a != client]
+        expected = np.log(np.linalg.norm(updates[client] - updates[others].mean(axis=0)))
+        assert views["reference distance"][at] == pytest.approx(expected, abs=1e-5)
+
+
+def test_likeness_is_the_root_mean_square_cosine(updates, views):
+    rows = updates[ALIVE] / np.linalg.norm(updates[ALIVE], axis=1, keepdims=True)
+    cosines = rows @ rows.T - np.eye(len(rows))
+    assert views["likeness"] == pytest.approx(np.log(np.sqrt((cosines**2).mean(axis=1))), abs=1e-4)
+    assert views["best likeness"] == pytest.approx(np.sort(cosines)[:, -3:].mean(axis=1), abs=1e-4)
+
+
+def test_neighbour_distance_is_to_the_three_nearest(updates, views):
+    nearest = np.sort(distances(updates[ALIVE]), axis=1)[:, 1:4].mean(axis=1)
+    assert views["neighbour distance"] == pytest.approx(np.log(nearest), abs=1e-5)
+    assert views["crowding"] == pytest.approx(views["neighbour distance"] - views["reference distance"])
+
+
+def test_nearest_known_benign_is_another_than_oneself(updates, views):
+    for at, client in enumerate(ALIVE):
+        expected = min(np.linalg.norm(updates[client] - updates[a]) for a in (1, 4, 6) if a != client)
+        assert views["nearest known-benign"][at] == pytest.approx(np.log(expected), abs=1e-5)
+
+
+def test_principal_axes_are_those_of_the_updates_and_of_their_directions(updates, views):
+    rows = updates[ALIVE].astype(np.float64)
+    _, _, axes = np.linalg.svd(rows - rows.mean(axis=0))
+    coordinates = (rows - rows.mean(axis=0)) @ axes[0]
+    assert abs(np.corrcoef(views["principal axis"], coordinates)[0, 1]) == pytest.approx(1.0, abs=1e-5)
+    left, _, _ = np.linalg.svd(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    assert abs(views["principal direction"] @ left[:, 0]) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_one_known_benign_client_leaves_out_what_compares_them_with_each_other(updates):
+    lone = {view.name for view in views_of(gram_of(updates), ALIVE, np.arange(N) == 1)}
+    assert not lone & {"reference distance", "crowding", "nearest known-benign"}
+
+
+def test_an_absurdly_large_update_and_an_empty_one_leave_every_view_finite(updates):
+    hostile = updates.copy()
+    hostile[0] *= np.float32(1e30)
+    hostile[2] = 0.0
+    for view in views_of(gram_of(hostile), np.arange(N), TRUSTED):
+        assert np.isfinite(view.values).all(), view.name
