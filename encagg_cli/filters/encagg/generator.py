@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from encagg_cli.errors import UsageError
+from encagg_cli.errors import UnusableInput
 
 _TINY = 1e-24  # keeps the gradient of a square root finite at zero
 _ADAM = (0.9, 0.999, 1e-8)  # decay of the mean, decay of the square, floor: Adam's usual constants
@@ -124,22 +124,28 @@ class Generator:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over a state; raises UsageError where it is not one of a generator of this shape."""
-        expected = self.state_dict()
-        if set(state) != set(expected):
-            raise UsageError(f"not a state of encagg's generator: it holds {', '.join(sorted(state)) or 'nothing'}")
-        arrays = {name: np.asarray(state[name]) for name in expected}
-        for name, own in expected.items():
-            if arrays[name].shape != np.shape(own) or not np.isfinite(arrays[name].astype(np.float64)).all():
-                raise UsageError(
+        """Take over a state; raises UnusableInput where it is not one of a generator of this shape."""
+        own = self.state_dict()
+        if set(state) != set(own):
+            raise UnusableInput(f"not a state of encagg's generator: it holds {', '.join(sorted(state))}")
+        try:
+            arrays = {name: np.array(state[name], dtype=np.asarray(value).dtype) for name, value in own.items()}
+        except (TypeError, ValueError) as error:
+            raise UnusableInput(f"the stored state of encagg's generator is not made of numbers: {error}") from error
+        for name, value in own.items():
+            if arrays[name].shape != np.shape(value) or not np.isfinite(arrays[name]).all():
+                raise UnusableInput(
                     f"the stored {name} of encagg's generator does not fit: shape {arrays[name].shape}",
-                    hint="width and noise_dim must be those the state was made with",
+                    hint="width and noise_dim must be those that the state was made with",
                 )
+        try:
+            self._random.set_state(torch.from_numpy(arrays["random"]))
+        except RuntimeError as error:
+            raise UnusableInput("the stored source of noise of encagg's generator is damaged") from error
         self.rounds = int(arrays["rounds"])
         self.parameters, self._mean, self._square = (
-            torch.from_numpy(arrays[name].astype(np.float64)) for name in ("parameters", "adam_mean", "adam_square")
+            torch.from_numpy(arrays[name]) for name in ("parameters", "adam_mean", "adam_square")
         )
-        self._random.set_state(torch.from_numpy(arrays["random"].astype(np.uint8)))
 
 
 def forward(
@@ -166,8 +172,9 @@ def losses_of(offsets: torch.Tensor, logits: torch.Tensor, inside: torch.Tensor,
     `offsets` (n_gen, 2) of the pseudo-points from the benign centre, in ε; `logits` (n_gen,) of the confidence;
     `inside` (n_gen,) whether each fell into the benign cluster.
     """
-    weight = torch.where(inside, settings.w1, settings.w0).to(torch.float64)
-    clust = functional.binary_cross_entropy_with_logits(logits, inside.to(torch.float64), weight=weight)
+    target = inside.to(torch.float64)
+    weight = settings.w1 * target + settings.w0 * (1 - target)
+    clust = functional.binary_cross_entropy_with_logits(logits, target, weight=weight)
     deviation = (offsets.var(dim=0, correction=0) + _TINY).sqrt()
     direction = offsets.mean(dim=0).abs().sum() + functional.relu(settings.tau - deviation).sum()
     apart = functional.relu(settings.rho - functional.pdist(offsets))

@@ -12,7 +12,7 @@ from encagg_cli.filters.base import ACCEPT_THRESHOLD, Context, Decision, Filter,
 from encagg_cli.filters.encagg.clustering import NOISE, Labels, density_clusters
 from encagg_cli.filters.encagg.projection import Points, Projection, distances, project, resolution
 from encagg_cli.filters.encagg.radius import Radius, radius_from_known
-from encagg_cli.filters.encagg.selection import Mask, Selection, select
+from encagg_cli.filters.encagg.selection import Clustered, Mask, Selection, select
 from encagg_cli.filters.settings import check_settings, setting
 from encagg_cli.sketch import GramNeed, Need, RoundSketch
 
@@ -35,7 +35,8 @@ class FirstPass:
     @property
     def retained(self) -> Mask:
         """G¹: the benign cluster's members within reach, and all noise."""
-        return self.selection.members | (self.labels == NOISE)
+        retained: Mask = self.selection.members | (self.labels == NOISE)
+        return retained
 
 
 @dataclass(frozen=True)
@@ -70,22 +71,23 @@ class EnCAgg(Filter):
     source: ClassVar[str] = "Zhang et al., EnCAgg, arXiv 2605.22506v1, 2026"
     grade: ClassVar[Grade] = "A"
     requires: ClassVar[frozenset[Requirement]] = frozenset({Requirement.KNOWN_BENIGN})
+    least_known_benign: ClassVar[int] = 2  # a distance takes two
 
     min_samples: int = setting(5, "neighbours that make a core point, itself among them", at_least=1)
     r: float = setting(0.2, "quantile of known-benign distances that is the radius ε", above=0, at_most=1)
     gamma: float = setting(3.0, "reach: members lie within γε of a known-benign upload", at_least=0)
     n_gen: int = setting(100, "pseudo-gradients a round", at_least=1)
-    projection: Projection = setting("pca", "pca, or none: cluster in the whole space (ablation)")
+    projection: Projection = setting("pca", "none: cluster in the whole space (ablation)")
     generator: Literal["on", "off"] = setting("on", "off: cluster again without pseudo-gradients (ablation)")
     second_radius: Literal["reuse", "recompute"] = setting("reuse", "ε of the second clustering")
-    lone_cluster: Literal["benign", "other"] = setting("benign", "what one cluster is where all roots are noise")
-    placement: float = setting(1.0, "pseudo-gradients span this many times the benign extent", above=0)
+    lone_cluster: Literal["benign", "other"] = setting("benign", "what the only cluster is, where all roots are noise")
+    placement: float = setting(1.0, "pseudo-gradients lie in a box of this many times the benign extent", above=0)
     noise_dim: int = setting(8, "the generator's noise", at_least=1)
     width: int = setting(32, "the generator's layers", at_least=1)
-    learning_rate: float = setting(0.01, "of the generator (Adam)", at_least=0)
+    learning_rate: float = setting(0.003, "of the generator (Adam)", at_least=0)
     w0: float = setting(1.0, "cross-entropy weight of pseudo-gradients outside", above=0)
     w1: float = setting(2.0, "cross-entropy weight of pseudo-gradients inside; above w0", above=0)
-    tau: float = setting(1.0, "least spread of pseudo-gradients on each axis, in ε", at_least=0)
+    tau: float = setting(0.5, "least spread of pseudo-gradients on each axis, in ε", at_least=0)
     rho: float = setting(0.5, "least distance between pseudo-gradients, in ε", at_least=0)
     alpha: float = setting(1.0, "weight of the direction loss", at_least=0)
     beta: float = setting(1.0, "weight of the dispersion loss", at_least=0)
@@ -114,12 +116,8 @@ class EnCAgg(Filter):
         between = distances(points)
         radius = radius_from_known(between, known, self.r, at_least)
         labels = density_clusters(between, radius, self.min_samples)
-        everyone = np.ones(len(points), dtype=bool)
-        roots = np.array(radius.roots)
-        if self.lone_cluster == "other" and labels.max() == 0 and (labels[roots] == NOISE).all():
-            selection = Selection(NOISE, labels == NOISE, np.zeros(len(points), dtype=bool))
-        else:
-            selection = select(points, labels, everyone, known, roots, radius, self.gamma)
+        clustered = Clustered(points, labels, np.ones(len(points), dtype=bool), known, np.array(radius.roots))
+        selection = select(clustered, radius, self.gamma, lone_is_benign=self.lone_cluster == "benign")
         return FirstPass(points, between, radius, labels, selection)
 
     def _second_pass(self, deviations: NDArray[np.float64], first: FirstPass, known: Mask) -> SecondPass:
@@ -130,9 +128,9 @@ class EnCAgg(Filter):
         points = project(retained, self.projection)
         radius, roots = self._second_radius(retained, points, known[rows], rows, first.radius)
         members = points[first.selection.members[rows]]
-        centre = members.mean(axis=0) if len(members) else points[known[rows]].mean(axis=0)
-        generator = self._ready_generator() if self.generator == "on" else None
+        centre = (members if len(members) else points[known[rows]]).mean(axis=0)
         pseudo = np.zeros((0, points.shape[1]))
+        generator = self._ready_generator() if self.generator == "on" else None
         if generator is not None:
             proposal = generator.propose()
             extent = self._extent(members, centre, radius)
@@ -140,12 +138,12 @@ class EnCAgg(Filter):
             pseudo[:, :2] += radius.epsilon * extent * proposal.points
         everything = np.vstack([points, pseudo])
         labels = density_clusters(distances(everything), radius, self.min_samples)
-        real = np.arange(len(everything)) < m
-        known_here = np.zeros(len(everything), dtype=bool)
-        known_here[:m] = known[rows]
-        selection = select(everything, labels, real, known_here, roots, radius, self.gamma)
-        lost = (labels[roots] == NOISE).all() and len(set(labels[real].tolist()) - {NOISE}) <= 1
-        fallback = bool(lost or not selection.members.any())
+        uploads = np.arange(len(everything)) < m
+        known_here = np.append(known[rows], np.zeros(len(pseudo), dtype=bool))
+        selection = select(
+            Clustered(everything, labels, uploads, known_here, roots), radius, self.gamma, lone_is_benign=False
+        )
+        fallback = selection.label == NOISE or not selection.members.any()
         trace: dict[str, NDArray[Any]] = {}
         if generator is not None:
             inside = (labels[m:] == selection.label) & (not fallback)
@@ -240,8 +238,9 @@ def _strangeness(first: FirstPass, accepted: Mask) -> NDArray[np.float64]:
     nearest = between[:, accepted].min(axis=1)
     nearest[np.isinf(nearest)] = 0.0  # the only accepted upload
     epsilon = first.radius.epsilon
-    far = np.where(nearest > 0, np.inf, 0.0)
-    return np.divide(nearest, epsilon, out=far, where=epsilon > 0)
+    if epsilon > 0:
+        return np.asarray(nearest / epsilon)
+    return np.where(nearest > 0, np.inf, 0.0)
 
 
 def _without_radius(clients: tuple[str, ...], known: Mask, points: Points) -> Decision:
