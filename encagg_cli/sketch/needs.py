@@ -8,7 +8,6 @@ block and the round's header, so that any thread, process or machine may compute
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from encagg_cli.rounds.layout import Parameter
 from encagg_cli.sketch.gram import Gram
-from encagg_cli.sketch.products import inner_products
+from encagg_cli.sketch.products import Products, centred_products
 
 Partial = Mapping[str, NDArray[Any]]
 Device = Literal["cpu", "cuda"]
@@ -70,17 +69,19 @@ class Block:
     vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     previous: "Block | None" = None
     device: Device = "cpu"
+    _products: dict[tuple[int, int], Products] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    @cached_property
-    def gram(self) -> NDArray[np.float32]:
-        """(n, n) inner products of `rows`, computed once for all needs; equal rows have exactly equal products."""
-        return inner_products(self.rows, self.device)
+    def products(self, header: Header, columns: slice = slice(None)) -> Products:
+        """Inner products of the rows over some of the block's columns, and with the reference, in float32.
 
-    def gram_of(self, columns: slice) -> NDArray[np.float32]:
-        """(n, n) inner products of `rows[:, columns]`, in float32, on the device that was asked for."""
-        if columns.indices(self.rows.shape[1]) == (0, self.rows.shape[1], 1):
-            return self.gram
-        return inner_products(self.rows[:, columns], self.device)
+        Computed once for all needs, on the device that was asked for. Equal rows have exactly equal products.
+        """
+        start, stop, _ = columns.indices(self.rows.shape[1])
+        if (start, stop) not in self._products:
+            self._products[start, stop] = centred_products(
+                self.rows[:, start:stop], self.reference[start:stop], header.reference, self.device
+            )
+        return self._products[start, stop]
 
 
 class Need(ABC):
@@ -117,9 +118,13 @@ class Need(ABC):
         n = len(header.clients)
         return 4 * n * (columns + n)
 
+    def figure_bytes(self, header: Header) -> int:
+        """Bytes that the figure and what filters derive from it take. The default: as much as the sums."""
+        return self.held_bytes(header)
+
     @property
     def key(self) -> str:
-        """Text that names the need and its settings, for caches."""
+        """Text that names the need and its settings, for caches; empty where it depends on more and is not kept."""
         return repr(self)
 
 
@@ -128,7 +133,7 @@ class GramNeed(Need):
     """Inner products of all pairs of clients, from which norms, distances, cosines and principal planes follow."""
 
     def partial(self, block: Block, header: Header) -> Partial:
-        return {"centred": block.gram, **reference_products(block)}
+        return block.products(header)._asdict()
 
     def total(self, sums: Partial, header: Header) -> Gram:
         centred = sums["centred"]
@@ -143,14 +148,22 @@ class GramNeed(Need):
     def working_bytes(self, header: Header, columns: int) -> int:
         return 4 * len(header.clients) ** 2
 
+    def figure_bytes(self, header: Header) -> int:
+        return 8 * 8 * len(header.clients) ** 2  # the matrices of `Gram`, and as much to work with
+
 
 @dataclass(frozen=True)
 class SquaresNeed(Need):
     """Squared norms of the rows: enough to tell whether the stored norms are true, where no Gram matrix is needed."""
 
     def partial(self, block: Block, header: Header) -> Partial:
-        squares = np.einsum("ij,ij->i", block.rows, block.rows)
-        return {"squares": squares, **reference_products(block)}
+        rows, reference = block.rows, block.reference
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found out from the sums
+            return {
+                "squares": np.einsum("ij,ij->i", rows, rows),
+                "with_reference": rows @ reference,
+                "reference_square": np.asarray(reference @ reference),
+            }
 
     def total(self, sums: Partial, header: Header) -> NDArray[np.float64]:
         return np.asarray(sums["squares"])
@@ -160,11 +173,3 @@ class SquaresNeed(Need):
 
     def working_bytes(self, header: Header, columns: int) -> int:
         return 32 * len(header.clients)
-
-
-def reference_products(block: Block) -> dict[str, NDArray[Any]]:
-    """Products of every row with the reference, and of the reference with itself."""
-    return {
-        "with_reference": block.rows @ block.reference,
-        "reference_square": np.asarray(block.reference @ block.reference),
-    }

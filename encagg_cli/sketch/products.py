@@ -1,6 +1,6 @@
 """Block products: one float32 matrix product a block, on the processor or on a GPU."""
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,19 +8,40 @@ from numpy.typing import NDArray
 _PROBES = 64  # columns by which equal rows are looked for before whole rows are compared
 
 
+class Products(NamedTuple):
+    """Inner products of centred rows `X`, (n, columns), and of the reference `r`, in float32.
+
+    centred (n, n) `⟨X_i, X_j⟩`; with_reference (n,) `⟨X_i, r⟩`; reference_square () `⟨r, r⟩`
+    """
+
+    centred: NDArray[np.float32]
+    with_reference: NDArray[np.float32]
+    reference_square: NDArray[np.float32]
+
+
 def inner_products(rows: NDArray[np.float32], device: str = "cpu") -> NDArray[np.float32]:
-    """(n, n) `⟨rows_i, rows_j⟩` in float32; rows that are equal have exactly equal products with every other.
+    """(n, n) `⟨rows_i, rows_j⟩`; equal rows have exactly equal products with every row.
 
     A matrix product rounds a row by where it stands in the matrix, so that two equal rows would come out some 1e-4 of
     their norm apart. Colluding attackers send equal updates, and their distance should be 0.
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found out from the sums
-        products: NDArray[np.float32] = rows @ rows.T if device == "cpu" else _on_gpu(rows)
-    for leader, twin in equal_rows(rows):
-        products[twin, :] = products[leader, :]
-        products[:, twin] = products[:, leader]
-        products[twin, twin] = products[leader, leader]
-    return products
+    return _with_twins(_product(rows, device), equal_rows(rows))
+
+
+def centred_products(
+    rows: NDArray[np.float32], reference: NDArray[np.float32], reference_row: int, device: str = "cpu"
+) -> Products:
+    """Both kinds from one matrix product: the reference's own row is zero, and lends its place to the reference."""
+    twins = [pair for pair in equal_rows(rows) if reference_row not in pair]
+    rows[reference_row] = reference
+    products = _with_twins(_product(rows, device), twins)
+    rows[reference_row] = 0.0
+    with_reference = products[reference_row].copy()
+    products[reference_row, :] = 0.0
+    products[:, reference_row] = 0.0
+    reference_square = np.asarray(with_reference[reference_row])
+    with_reference[reference_row] = 0.0
+    return Products(products, with_reference, reference_square)
 
 
 def equal_rows(rows: NDArray[np.float32]) -> list[tuple[int, int]]:
@@ -41,9 +62,31 @@ def equal_rows(rows: NDArray[np.float32]) -> list[tuple[int, int]]:
     return pairs
 
 
+def _with_twins(products: NDArray[np.float32], twins: list[tuple[int, int]]) -> NDArray[np.float32]:
+    for leader, twin in twins:
+        products[twin, :] = products[leader, :]
+        products[:, twin] = products[:, leader]
+        products[twin, twin] = products[leader, leader]
+    return products
+
+
+def _product(rows: NDArray[np.float32], device: str) -> NDArray[np.float32]:
+    if device == "cuda":
+        return _on_gpu(rows)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found out from the sums
+        products: NDArray[np.float32] = rows @ rows.T
+    return products
+
+
 def _on_gpu(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     import torch
 
-    on_device: Any = torch.from_numpy(np.ascontiguousarray(rows)).to("cuda", non_blocking=True)
-    products: NDArray[np.float32] = (on_device @ on_device.T).cpu().numpy()
+    matmul = torch.backends.cuda.matmul
+    asked_before = matmul.allow_tf32
+    matmul.allow_tf32 = False  # TF32 keeps 10 bits of every factor: distances between honest clients would drown
+    try:
+        on_device = torch.from_numpy(rows).to("cuda")
+        products: NDArray[np.float32] = (on_device @ on_device.T).cpu().numpy()
+    finally:
+        matmul.allow_tf32 = asked_before
     return products

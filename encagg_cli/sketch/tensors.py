@@ -69,8 +69,9 @@ class _PiecewiseGramNeed(Need):
         sums: dict[str, NDArray[np.float64] | NDArray[np.float32]] = {}
         raw = raw_values(block)
         for index, columns in overlaps(self._checked_pieces(header), block):
-            sums[f"centred-{index}"] = block.gram_of(columns)
-            sums[f"with-reference-{index}"] = block.rows[:, columns] @ block.reference[columns]
+            products = block.products(header, columns)
+            sums[f"centred-{index}"] = products.centred
+            sums[f"with-reference-{index}"] = products.with_reference
             sums[f"squares-{index}"] = np.square(raw[:, columns], dtype=np.float64).sum(axis=1)
         return sums
 
