@@ -30,3 +30,15 @@ def save_verdicts() -> Callable[..., Path]:
         return path
 
     return save
+
+
+@pytest.fixture(scope="session")
+def attacked_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four rounds of 14 clients on digits, four of them known-benign, up to half of them poisoning."""
+    from encagg_cli.federation.setup import Setup
+    from encagg_cli.federation.simulate import simulate
+
+    path = tmp_path_factory.mktemp("runs") / "attacked"
+    setup = Setup(clients=14, rounds=4, trusted=4, attacks=("lie", "sign-flip"), ratio=0.5, partition="iid", seed=3)
+    simulate(setup, run=path)
+    return path

@@ -1,7 +1,7 @@
 """Filtering a stored run: from its rounds to a file of verdicts, with the trace and the state where they are wanted."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,8 @@ from encagg_cli.filters import Filter
 from encagg_cli.outputs import refuse_existing
 from encagg_cli.rounds.reader import Run
 from encagg_cli.sketch import RoundSketch
-from encagg_cli.verdicts.replay import check_requirements, judge_round
+from encagg_cli.sketch.stored import StoredSource
+from encagg_cli.verdicts.replay import check_requirements, judge_source
 from encagg_cli.verdicts.signature import filter_signature
 from encagg_cli.verdicts.state import load_state, save_state
 from encagg_cli.verdicts.tally import Tally
@@ -62,7 +63,10 @@ def filter_run(
         if outputs.trace is not None:
             tracer = stack.enter_context(TraceWriter(outputs.trace, force=outputs.force))
         for sketch in sketches:
-            verdicts = judge_round(sketch, run.round(sketch.number), methods, trusted)
+            stored = run.round(sketch.number)
+            before = run.round(sketch.number - 1) if sketch.number - 1 in run.rounds else None
+            with closing(StoredSource(stored, before)) as source:
+                verdicts = judge_source(source, stored, methods, trusted, streamed=sketch)
             decisions = list(verdicts.decisions.items())
             writer.add_round(verdicts.number, decisions, verdicts.trusted, verdicts.poisoned, verdicts.attack)
             tally.add(verdicts)

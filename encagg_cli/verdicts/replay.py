@@ -1,6 +1,6 @@
 """Replaying filters over stored rounds: the one path from a sketch to verdicts, offline and inside a training loop."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from encagg_cli.errors import UnusableInput, UsageError
 from encagg_cli.filters import Decision, Filter, Requirement, canonical
-from encagg_cli.sketch import RoundSketch
+from encagg_cli.filters.passes import aggregate_pieces, sketch_for
+from encagg_cli.sketch import ColumnSource, RoundSketch
 
 
 class Facts(Protocol):
@@ -112,9 +113,21 @@ def refuse_non_finite(rounds: Iterable[Facts]) -> None:
             )
 
 
-def replay(
-    pairs: Iterable[tuple[RoundSketch, Facts]], methods: Mapping[str, Filter], trusted: frozenset[str]
-) -> Iterator[RoundVerdicts]:
-    """Judge sketched rounds in order."""
-    for sketch, stored in pairs:
-        yield judge_round(sketch, stored, methods, trusted)
+def judge_source(
+    source: ColumnSource,
+    stored: Facts,
+    methods: Mapping[str, Filter],
+    trusted: frozenset[str],
+    *,
+    streamed: RoundSketch | None = None,
+) -> RoundVerdicts:
+    """Judge the next round: sketch what the methods need of it, decide, and show them what came of it.
+
+    `streamed` is a sketch of the round that was made ahead of its turn.
+    """
+    sketch = sketch_for(source, methods.values(), streamed=streamed)
+    verdicts = judge_round(sketch, stored, methods, trusted)
+    for text, chosen in methods.items():
+        if sketch.clients and chosen.wants_aggregate():
+            chosen.see_aggregate(aggregate_pieces(chosen, verdicts.decisions[text], source))
+    return verdicts
