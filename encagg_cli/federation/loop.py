@@ -24,10 +24,7 @@ Aggregate = Callable[[MemoryRound], Update | None]
 
 @dataclass(frozen=True)
 class TrainedRound:
-    """A round's uploads, and the test accuracy of the model that their aggregate led to.
-
-    `model` (parameters,) is that model; where it holds NaN or infinity the training has diverged and ends.
-    """
+    """A round's uploads, and the test accuracy of the model (parameters,) that their aggregate led to."""
 
     uploads: MemoryRound
     model: Update
@@ -35,7 +32,8 @@ class TrainedRound:
 
     @property
     def diverged(self) -> bool:
-        return not bool(np.isfinite(self.model).all())
+        """Whether there is nothing left to train: the model, or every single upload, holds NaN or infinity."""
+        return not (bool(np.isfinite(self.model).all()) and bool(np.isfinite(self.uploads.norms).any()))
 
 
 class Federation:
@@ -77,7 +75,7 @@ class Federation:
     def rounds(self, aggregate: Aggregate) -> Iterator[TrainedRound]:
         """Train round after round; `aggregate` gives a round's aggregated update, or None to leave the model as it is.
 
-        Ends early, after the round in which it happened, when the model is no longer finite.
+        Ends early, after the round in which it showed, when the training has diverged.
         """
         model = self.initial
         rate = np.float32(1.0 if self.setup.algorithm == "fedavg" else -self.setup.training.learning_rate)
