@@ -27,6 +27,7 @@ class LockedFile:
 
     def __init__(self, path: Path) -> None:
         self.descriptor = -1
+        self._pid = os.getpid()
         with without_fork():
             self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             _held.add(self)
@@ -52,9 +53,11 @@ class LockedFile:
         """Release the lock and close the file. Does nothing the second time, or in a forked child."""
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
-            # Explicitly: a program that forked behind Python's back may have a copy of the descriptor.
+            # Explicitly: a program that forked behind Python's back may have a copy of the descriptor. But never from a
+            # forked child, where this may be called before the hook below: the lock is the parent's.
             with suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
+                if self._pid == os.getpid():
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
     def __del__(self) -> None:
