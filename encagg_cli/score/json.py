@@ -25,8 +25,12 @@ def as_document(score: "Score", outcomes: "Sequence[Outcome]", by: Sequence[str]
 
 
 def render(score: "Score", outcomes: "Sequence[Outcome]", by: Sequence[str] = ()) -> str:
-    """The document as text: ASCII, and without NaN or infinity, which JSON does not have."""
-    return json.dumps(as_document(score, outcomes, by), indent=2, allow_nan=False)
+    """The document as text: ASCII, and without NaN or infinity, which JSON does not have.
+
+    Of two number signs one is escaped: `##[command]` would be obeyed by a CI server that sees this on stdout.
+    """
+    text = json.dumps(as_document(score, outcomes, by), indent=2, allow_nan=False)
+    return text.replace("##", "#\\u0023")
 
 
 def _method(one: "MethodScore", by: Sequence[str]) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def _details(one: "MethodScore", by: str) -> Iterator[str]:
             _code(name),
             str(counts["rounds"]),
             str(counts["uploads"]),
-            str(counts["tp"] + counts["fn"]),
+            str(counts["poisoned"]),
             *(wording.cell(figures[metric]) for metric in _SHOWN[:-1]),
         )
         for name, counts, figures in wording.rows_by(one, by)

@@ -40,8 +40,9 @@ class Section:
         return int(self.counts[COLUMN[name]])
 
     def whole_counts(self) -> dict[str, int]:
-        """All counts that are numbers of uploads or rounds."""
-        return {name: self.count(name) for name in _WHOLE_COUNTS}
+        """All counts that are numbers of uploads or rounds, those of either class among them."""
+        counts = {name: self.count(name) for name in _WHOLE_COUNTS}
+        return {**counts, "poisoned": counts["tp"] + counts["fn"], "honest": counts["fp"] + counts["tn"]}
 
 
 @dataclass(frozen=True)
@@ -240,7 +241,7 @@ def _sign(
     seed: int,
 ) -> Signature:
     """The counts are the first method's: all methods of a replay judge the same uploads."""
-    first = scored[0].total
+    counts = scored[0].total.whole_counts()
     return sign(
         version=__version__,
         filter_signature=verdicts.signature,
@@ -248,13 +249,9 @@ def _sign(
         verdicts={"schema": SCHEMA_VERSION, "digest": collected.digests.verdicts()},
         labels={"source": labeller.source, "digest": collected.digests.labels()},
         counts={
-            "rounds": first.count("rounds"),
+            "rounds": counts["rounds"],
             "clients": len(labeller.clients),
-            "uploads": first.count("uploads"),
-            "poisoned": first.count("tp") + first.count("fn"),
-            "honest": first.count("fp") + first.count("tn"),
-            "unlabelled": first.count("unlabelled"),
-            "known_benign": first.count("known_benign"),
+            **{name: counts[name] for name in ("uploads", "poisoned", "honest", "unlabelled", "known_benign")},
         },
         bootstrap={"resamples": resamples, "seed": seed},
     )

@@ -1,7 +1,7 @@
 """What decided a score: a flat list of named facts, without paths, times or machines, that travels with the number.
 
-As text: `name:value|name:value|…`, names in a fixed order, with `%`, `|`, `:` and control characters percent-encoded
-(UTF-8), so that the text is one line, printable, and read back by `Signature.parse`.
+As text: `name:value|name:value|…`, names in a fixed order, with `%`, `|`, `:` and all but printable ASCII
+percent-encoded (UTF-8), so that the text is one line, the same everywhere, and read back by `Signature.parse`.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -148,10 +148,12 @@ def _text(value: object) -> str:
 
 
 def _encode(text: str) -> str:
-    """Percent-encode what would break the text form: its separators and whatever is not printable."""
+    """Percent-encode what would break the text form: its separators, and whatever is not printable ASCII."""
     return "".join(
-        char
-        if char not in "%|:" and console.plain(char) == char
-        else "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogatepass"))
+        char if " " <= char <= "~" and char not in "%|:" else _percent(char.encode("utf-8", "surrogatepass"))
         for char in text
     )
+
+
+def _percent(encoded: bytes) -> str:
+    return "".join(f"%{byte:02X}" for byte in encoded)

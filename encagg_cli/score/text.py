@@ -91,7 +91,7 @@ def _breakdown(one: "MethodScore", by: str, to: "Console") -> Table:
     for name, counts, figures in wording.rows_by(one, by):
         size = counts["uploads"] if by == "round" else counts["rounds"]
         cells = [wording.cell(figures[metric]) for metric in names]
-        table.add_row(_safe(name, to), str(size), str(counts["tp"] + counts["fn"]), *cells)
+        table.add_row(_safe(name, to), str(size), str(counts["poisoned"]), *cells)
     return table
 
 

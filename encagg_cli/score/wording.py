@@ -14,17 +14,16 @@ NO_NAME: Final = "(no name)"
 
 def about(score: "Score") -> str:
     """What was scored, in one sentence."""
-    first = score.methods[0].total
-    text = f"{_number(first.count('uploads'), 'upload')} in {_number(first.count('rounds'), 'round')}"
+    counts = score.methods[0].total.whole_counts()
+    text = f"{_number(counts['uploads'], 'upload')} in {_number(counts['rounds'], 'round')}"
     if score.has_labels:
-        poisoned, honest = first.count("tp") + first.count("fn"), first.count("fp") + first.count("tn")
-        text += f": {poisoned} poisoned, {honest} honest"
-        if first.count("unlabelled"):
-            text += f", {first.count('unlabelled')} without label"
+        text += f": {counts['poisoned']} poisoned, {counts['honest']} honest"
+        if counts["unlabelled"]:
+            text += f", {counts['unlabelled']} without label"
     else:
         text += ", none with a label"
-    if first.count("known_benign"):
-        text += f"; not counted: {first.count('known_benign')} of known-benign clients"
+    if counts["known_benign"]:
+        text += f"; not counted: {counts['known_benign']} of known-benign clients"
     return text
 
 
