@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, Self, TypeVar, cast
 
 from encagg_cli.errors import UsageError
 
@@ -50,25 +50,27 @@ class Engine(ABC):
 
 @dataclass
 class _Pending(Generic[TaskT, ResultT]):
-    task: TaskT
+    task: TaskT | None
     cost: int
-    future: "Future[ResultT]"
+    future: "Future[ResultT | None]"
 
 
 def in_order(
     engine: Engine,
     function: Callable[[TaskT], ResultT],
-    tasks: Iterable[tuple[TaskT, int]],
+    tasks: Iterable[tuple[TaskT | None, int]],
     room: int,
-) -> Iterator[tuple[TaskT, ResultT]]:
+) -> Iterator[tuple[TaskT | None, ResultT | None]]:
     """Run tasks on an engine; yield each with its result, in the order of the tasks.
+
+    A task that is None holds a place in that order: nothing is run for it, and its result is None.
 
     Every task comes with its cost, and at most `room` is under way or waiting to be fetched at a time (one task always
     may be). When a worker dies, the tasks whose results had not arrived are run again on new workers: a result is
     yielded once, whatever happened before. Raises UsageError where workers die again and again.
     """
     upcoming = iter(tasks)
-    ahead: tuple[TaskT, int] | None = next(upcoming, None)
+    ahead = next(upcoming, None)
     pending: deque[_Pending[TaskT, ResultT]] = deque()
     taken = 0
     failures = 0
@@ -103,15 +105,18 @@ def in_order(
             item.future.cancel()
 
 
-def _submit(engine: Engine, function: Callable[[TaskT], ResultT], task: TaskT) -> "Future[ResultT]":
+def _submit(engine: Engine, function: Callable[[TaskT], ResultT], task: TaskT | None) -> "Future[ResultT | None]":
     """Hand a task in. An executor that has broken meanwhile refuses it: that shows when the result is asked for."""
+    settled: Future[ResultT | None] = Future()
+    if task is None:
+        settled.set_result(None)
+        return settled
     try:
-        return engine.executor.submit(function, task)
+        return cast("Future[ResultT | None]", engine.executor.submit(function, task))
     except BrokenExecutor as error:
-        refused: Future[ResultT] = Future()
-        refused.set_exception(error)
-        return refused
+        settled.set_exception(error)
+        return settled
 
 
-def _arrived(future: "Future[ResultT]") -> bool:
+def _arrived(future: "Future[ResultT | None]") -> bool:
     return future.done() and not future.cancelled() and future.exception() is None

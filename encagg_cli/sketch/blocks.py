@@ -63,9 +63,9 @@ class Rows:
     vectors: tuple[str, ...] = ()
     keep_raw: bool = False
 
-    def read(self, start: int, stop: int, name: str, buffers: Buffers) -> Columns:
+    def read(self, start: int, stop: int, buffers: Buffers) -> Columns:
         """Stored values of those columns, (n, stop - start)."""
-        out = buffers.take(name, len(self.rows), stop - start)
+        out = buffers.take("stored", len(self.rows), stop - start)
         stored = len(self.source.client_ids)
         if isinstance(self.source, RowSource):
             self.source.read_rows(self.rows, start, stop, out)
@@ -92,7 +92,6 @@ class Piece:
     """Some columns as they were read: one tile or several."""
 
     rows: Rows
-    name: str
     start: int
     stop: int
     buffers: Buffers
@@ -100,15 +99,15 @@ class Piece:
     vectors: Mapping[str, Columns] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stored", self.rows.read(self.start, self.stop, self.name, self.buffers))
+        object.__setattr__(self, "stored", self.rows.read(self.start, self.stop, self.buffers))
         object.__setattr__(self, "vectors", self.rows.read_vectors(self.start, self.stop))
 
-    def tile(self, start: int, stop: int, *, previous: Block | None, device: Device) -> Block:
+    def tile(self, start: int, stop: int, device: Device) -> Block:
         """The tile of those columns; may be asked for once, because it is made in place."""
         columns = slice(start - self.start, stop - self.start)
         stored = self.stored[:, columns]
         keep = self.rows.keep_raw
-        values = self.buffers.take(f"{self.name} centred", *stored.shape) if keep else stored
+        values = self.buffers.take("centred", *stored.shape) if keep else stored
         reference = centre(stored, self.rows.header, values)
         return Block(
             start=start,
@@ -117,13 +116,12 @@ class Piece:
             reference=reference,
             raw=stored if keep else None,
             vectors={name: vector[columns] for name, vector in self.vectors.items()},
-            previous=previous,
             device=device,
         )
 
 
 def read_tiles(
-    index: int, rows: Rows, previous: Rows | None, buffers: Buffers, *, at_a_time: int = 1, device: Device = "cpu"
+    index: int, rows: Rows, buffers: Buffers, *, at_a_time: int = 1, device: Device = "cpu"
 ) -> Iterator[Block]:
     """The tiles of block `index` in order, each valid until the next is asked for; `at_a_time` of them are read."""
     first = index * BLOCK_COLUMNS
@@ -131,12 +129,9 @@ def read_tiles(
     width = tile_columns(len(rows.header.clients))
     for begin in range(first, last, width * at_a_time):
         end = min(begin + width * at_a_time, last)
-        piece = Piece(rows, "stored", begin, end, buffers)
-        before = None if previous is None else Piece(previous, "previous", begin, end, buffers)
+        piece = Piece(rows, begin, end, buffers)
         for start in range(begin, end, width):
-            stop = min(start + width, end)
-            earlier = None if before is None else before.tile(start, stop, previous=None, device=device)
-            yield piece.tile(start, stop, previous=earlier, device=device)
+            yield piece.tile(start, min(start + width, end), device)
 
 
 def centre(stored: Columns, header: Header, out: Columns) -> Columns:

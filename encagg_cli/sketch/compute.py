@@ -1,12 +1,14 @@
 """One streaming pass over a round's columns, from which every filter is answered."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from threading import local
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from encagg_cli.engine import in_order, one_blas_thread, open_engine
 from encagg_cli.errors import UnusableInput
 from encagg_cli.sketch.blocks import BLOCK_COLUMNS, Buffers, Rows, block_count, read_tiles
 from encagg_cli.sketch.gram import Gram
@@ -20,6 +22,8 @@ _UNSCALED_EXPONENTS = range(-16, 33)
 
 # Stored norms may be those of the updates before they were rounded to 16 bits; float32 sums round, too.
 _NORM_TOLERANCE = 0.01
+
+_BLOCKS_FOR_THREADS = 4  # fewer are done before threads have started
 
 Sums = dict[str, NDArray[np.float64]]
 
@@ -60,7 +64,6 @@ class Plan:
     """What is known of a round before its columns are read: which rows take part, and for what."""
 
     rows: Rows
-    previous: Rows | None
     non_finite: tuple[str, ...]
     needs: tuple[Need, ...]
     device: Device = "cpu"
@@ -74,24 +77,38 @@ class Plan:
         return block_count(self.header.n_parameters) if self.header.clients and self.needs else 0
 
 
-def sketch_round(source: ColumnSource, needs: Iterable[Need], *, previous: ColumnSource | None = None) -> RoundSketch:
-    """Read `source` once and compute all `needs`; `previous` is the round before, for needs that look back.
+def sketch_round(source: ColumnSource, needs: Iterable[Need]) -> RoundSketch:
+    """Read `source` once and compute all `needs`, on all cores where there is enough to do.
 
     Raises UnusableInput where the stored norms disagree with the updates (a damaged or forged round).
     """
-    plan = make_plan(source, needs, previous=previous)
-    buffers = Buffers()
+    plan = make_plan(source, needs)
     sums: list[Sums] = [{} for _ in plan.needs]
-    for index in range(plan.n_blocks):
-        add_up(plan, sums, compute_block(plan, index, buffers))
-    return finish(plan, sums)
+    mine = local()
+
+    def compute(index: int) -> list[Sums]:
+        if not hasattr(mine, "buffers"):
+            mine.buffers = Buffers()
+        return compute_block(plan, index, mine.buffers)
+
+    with one_blas_thread():
+        if plan.n_blocks < _BLOCKS_FOR_THREADS:
+            for index in range(plan.n_blocks):
+                add_up(plan, sums, compute(index))
+        else:
+            with open_engine() as engine:
+                blocks = ((index, 1) for index in range(plan.n_blocks))
+                for _, partials in in_order(engine, compute, blocks, 2 * engine.workers):
+                    if partials is not None:
+                        add_up(plan, sums, partials)
+    figures = figures_of(plan, sums) if plan.n_blocks else {}
+    return RoundSketch(plan.header, plan.non_finite, figures)
 
 
 def make_plan(
     source: ColumnSource,
     needs: Iterable[Need],
     *,
-    previous: ColumnSource | None = None,
     device: Device = "cpu",
 ) -> Plan:
     """Decide what is read. Needs that occur twice are computed once; one that can prove the norms is always there."""
@@ -99,23 +116,15 @@ def make_plan(
     if needs and not any(isinstance(need, GramNeed | SquaresNeed) for need in needs):
         needs = (*needs, SquaresNeed())
     keep_raw = any(need.uses_raw for need in needs)
-    looks_back = any(need.uses_previous for need in needs)
     wanted = frozenset[str]().union(*(need.vectors for need in needs))
     rows, non_finite = _rows_of(source, wanted, keep_raw)
-    before = None
-    if looks_back and previous is not None and previous.n_parameters == source.n_parameters:
-        before, _ = _rows_of(previous, wanted, keep_raw)
-        if before.header.clients:
-            rows = replace(rows, header=replace(rows.header, previous=before.header))
-        else:
-            before = None
-    return Plan(rows, before, non_finite, needs, device)
+    return Plan(rows, non_finite, needs, device)
 
 
 def compute_block(plan: Plan, index: int, buffers: Buffers, *, at_a_time: int = 1) -> list[Sums]:
     """Sums over one block of columns, for every need of the plan in turn. The same wherever it is computed."""
     sums: list[Sums] = [{} for _ in plan.needs]
-    for block in read_tiles(index, plan.rows, plan.previous, buffers, at_a_time=at_a_time, device=plan.device):
+    for block in read_tiles(index, plan.rows, buffers, at_a_time=at_a_time, device=plan.device):
         for need, own in zip(plan.needs, sums, strict=True):
             accumulate(own, need.partial(block, plan.header))
     return sums
@@ -140,13 +149,10 @@ def add_up(plan: Plan, sums: Sequence[Sums], partials: Sequence[Partial]) -> Non
         raise _untrue(plan.header, int(bad[0]), "holds values that its stored norm does not account for")
 
 
-def finish(plan: Plan, sums: Sequence[Sums]) -> RoundSketch:
-    """Turn the sums over all blocks into figures; raises UnusableInput where the stored norms are not true."""
-    if not plan.n_blocks:
-        return RoundSketch(plan.header, plan.non_finite, {})
+def figures_of(plan: Plan, sums: Sequence[Sums]) -> dict[Need, Any]:
+    """What the sums over all blocks come to; raises UnusableInput where the stored norms are not true."""
     _check_norms(plan, sums)
-    figures = {need: need.total(total, plan.header) for need, total in zip(plan.needs, sums, strict=True)}
-    return RoundSketch(plan.header, plan.non_finite, figures)
+    return {need: need.total(total, plan.header) for need, total in zip(plan.needs, sums, strict=True)}
 
 
 def _squares(plan: Plan, sums: Sequence[Sums]) -> tuple[Sums, NDArray[np.float64]]:

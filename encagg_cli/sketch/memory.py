@@ -77,12 +77,11 @@ def make_budget(plan: Plan, limit: int, workers: int, *, in_process: bool, whole
     held = sum(need.held_bytes(plan.header) for need in plan.needs)
     figures = sum(need.figure_bytes(plan.header) for need in plan.needs)
     working = max((need.working_bytes(plan.header, width) for need in plan.needs), default=0)
-    rows = n + (0 if plan.previous is None else len(plan.previous.header.clients))
     copies = 1 if in_process else 3  # a result of another process is there, on its way, and here
 
     def worker(at_a_time: int) -> int:
         raw = width if plan.rows.keep_raw else 0
-        return 4 * rows * (width * at_a_time + raw) + working + _BLAS_BYTES
+        return 4 * n * (width * at_a_time + raw) + working + _BLAS_BYTES
 
     def total(at_a_time: int, blocks: int, tasks: int) -> int:
         return held + figures + min(tasks, workers) * worker(at_a_time) + tasks * copies * blocks * held
@@ -93,11 +92,11 @@ def make_budget(plan: Plan, limit: int, workers: int, *, in_process: bool, whole
             f"round {plan.header.number} of {n} clients cannot be filtered in {format_size(limit)}",
             hint=f"--memory {format_size(least)} is the least that would do",
         )
-    wanted = tiles if whole_blocks else min(tiles, max(1, _PIECE_BYTES // (4 * rows * width), _PIECE_COLUMNS // width))
+    wanted = tiles if whole_blocks else min(tiles, max(1, _PIECE_BYTES // (4 * n * width), _PIECE_COLUMNS // width))
     at_a_time = wanted
     while at_a_time > 1 and total(at_a_time, 1, workers) > limit:
         at_a_time = max(1, at_a_time // 2)
-    blocks = max(1, min(_TASK_BYTES // (4 * rows * BLOCK_COLUMNS), -(-plan.n_blocks // (4 * workers))))
+    blocks = max(1, min(_TASK_BYTES // (4 * n * BLOCK_COLUMNS), -(-plan.n_blocks // (4 * workers))))
     while blocks > 1 and total(at_a_time, blocks, 2 * workers) > limit:
         blocks //= 2
     tasks = 1

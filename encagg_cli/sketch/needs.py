@@ -26,8 +26,7 @@ class Header:
     """What is known of a round before its columns are read. Clients with finite updates only, in id order.
 
     `reference` is the index of the row on which columns are centred; `exponents` are those of the rows' scales.
-    `previous` is the header of the round before, for needs that look back, where there is such a round. `update_kind`
-    is "gradient" or "delta".
+    `update_kind` is "gradient" or "delta".
     """
 
     number: int
@@ -39,7 +38,6 @@ class Header:
     n_parameters: int
     reference: int
     exponents: NDArray[np.int64]
-    previous: "Header | None" = None
     update_kind: str = "delta"
 
     @property
@@ -58,7 +56,6 @@ class Block:
     reference  (columns,) `2^-e_r r`
     raw        (n, columns) `g_i` as stored; None unless a need says `uses_raw`
     vectors    (columns,) each, what the needs ask for in `vectors` and the round has
-    previous   the same columns of the round before; None unless a need says `uses_previous` and there is one
     """
 
     start: int
@@ -67,7 +64,6 @@ class Block:
     reference: NDArray[np.float32]
     raw: NDArray[np.float32] | None = None
     vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    previous: "Block | None" = None
     device: Device = "cpu"
     _products: dict[tuple[int, int], Products] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -88,13 +84,11 @@ class Need(ABC):
     """One figure per round. Needs are frozen dataclasses: equal settings are one need, computed once.
 
     uses_raw       `block.raw` must be there
-    uses_previous  `block.previous` must be there where there is a round before
     vectors        names of what `block.vectors` must hold where the round has it: "global_model", "root_gradient",
                    "last_step" (the global model less that of the round before)
     """
 
     uses_raw: ClassVar[bool] = False
-    uses_previous: ClassVar[bool] = False
     vectors: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod

@@ -19,19 +19,15 @@ class Products(NamedTuple):
     reference_square: NDArray[np.float32]
 
 
-def inner_products(rows: NDArray[np.float32], device: str = "cpu") -> NDArray[np.float32]:
-    """(n, n) `⟨rows_i, rows_j⟩`; equal rows have exactly equal products with every row.
-
-    A matrix product rounds a row by where it stands in the matrix, so that two equal rows would come out some 1e-4 of
-    their norm apart. Colluding attackers send equal updates, and their distance should be 0.
-    """
-    return _with_twins(_product(rows, device), equal_rows(rows))
-
-
 def centred_products(
     rows: NDArray[np.float32], reference: NDArray[np.float32], reference_row: int, device: str = "cpu"
 ) -> Products:
-    """Both kinds from one matrix product: the reference's own row is zero, and lends its place to the reference."""
+    """All from one matrix product: the reference's own row is zero, and lends its place to the reference.
+
+    A matrix product rounds a row by where it stands in the matrix, so that two equal rows would come out some 1e-4 of
+    their norm apart. Colluding attackers send equal updates, and their distance should be 0: equal rows are given
+    exactly equal products.
+    """
     twins = [pair for pair in equal_rows(rows) if reference_row not in pair]
     rows[reference_row] = reference
     products = _with_twins(_product(rows, device), twins)

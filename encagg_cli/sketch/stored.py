@@ -74,6 +74,11 @@ class StoredSource:
     def update_kind(self) -> UpdateKind:
         return self.stored.update_kind
 
+    def files(self, needs_before: bool) -> tuple[Path, ...]:
+        """The files that are read; with `needs_before`, those of the last step as well."""
+        before = [self._model_before[0]] if needs_before and self._model_before is not None else []
+        return (*(shard.path for shard in self.stored.shards), *before)
+
     @property
     def is_plain(self) -> bool:
         """Whether any columns of a row can be read without the rest of it."""

@@ -92,10 +92,9 @@ def test_how_much_is_read_at_a_time_changes_nothing(at_a_time: int) -> None:
     assert blocks.tile_columns(70) < blocks.BLOCK_COLUMNS
     for index in range(plan.n_blocks):
         tiles = [
-            (t.start, t.rows.copy())
-            for t in blocks.read_tiles(index, plan.rows, None, blocks.Buffers(), at_a_time=at_a_time)
+            (t.start, t.rows.copy()) for t in blocks.read_tiles(index, plan.rows, blocks.Buffers(), at_a_time=at_a_time)
         ]
-        once = [(t.start, t.rows.copy()) for t in blocks.read_tiles(index, plan.rows, None, blocks.Buffers())]
+        once = [(t.start, t.rows.copy()) for t in blocks.read_tiles(index, plan.rows, blocks.Buffers())]
         assert [start for start, _ in tiles] == [start for start, _ in once]
         for (_, tile), (_, expected) in zip(tiles, once, strict=True):
             np.testing.assert_array_equal(tile, expected)
@@ -168,7 +167,6 @@ class _Seen(Need):
     """Counts what a need is shown."""
 
     uses_raw = True
-    uses_previous = True
     vectors = frozenset({"global_model", "last_step"})
 
     def partial(self, block: Block, header: Header) -> Partial:
@@ -179,10 +177,6 @@ class _Seen(Need):
         sums = {"raw": block.raw.sum(axis=1, dtype=np.float64), "columns": np.array(block.stop - block.start)}
         for name, vector in block.vectors.items():
             sums[name] = np.array(vector.sum(dtype=np.float64))
-        if block.previous is not None:
-            assert header.previous is not None
-            sums["previous"] = block.previous.raw.sum(axis=1, dtype=np.float64)  # type: ignore[union-attr]
-            sums["previous model"] = np.array(block.previous.vectors["global_model"].sum(dtype=np.float64))
         return sums
 
     def total(self, sums: Partial, header: Header) -> Partial:
@@ -191,21 +185,16 @@ class _Seen(Need):
 
 def test_a_need_is_shown_what_it_asks_for_and_the_round_has() -> None:
     rng = np.random.default_rng(4)
-    earlier, later = (rng.standard_normal((n, 80_000)).astype(np.float32) for n in (5, 7))
-    model, model_before = rng.standard_normal((2, 80_000)).astype(np.float32)
-    ids = [f"{row}" for row in range(7)]
-    now = ArraySource(later, ids, np.zeros(7, dtype=bool), 3, {"global_model": model, "root_gradient": model})
-    before = ArraySource(earlier, ids[:5], np.zeros(5, dtype=bool), 2, {"global_model": model_before})
+    updates = rng.standard_normal((7, 80_000)).astype(np.float32)
+    model = rng.standard_normal(80_000).astype(np.float32)
+    vectors = {"global_model": model, "root_gradient": model}
     need = _Seen()
-    seen = sketch_round(now, [need], previous=before)[need]
+    seen = sketch_round(ArraySource(updates, list("abcdefg"), np.zeros(7, dtype=bool), 3, vectors), [need])[need]
     assert seen["columns"] == 80_000
-    np.testing.assert_allclose(seen["raw"], later.sum(axis=1, dtype=float), rtol=1e-6, atol=1e-4)
-    np.testing.assert_allclose(seen["previous"], earlier.sum(axis=1, dtype=float), rtol=1e-6, atol=1e-4)
+    np.testing.assert_allclose(seen["raw"], updates.sum(axis=1, dtype=float), rtol=1e-6, atol=1e-4)
     assert seen["global_model"] == pytest.approx(model.sum(dtype=float), rel=1e-6)
-    assert seen["previous model"] == pytest.approx(model_before.sum(dtype=float), rel=1e-6)
     assert "last_step" not in seen
     assert "root_gradient" not in seen
-    assert "previous" not in sketch_round(now, [need])[need]
 
 
 @settings(deadline=None)
