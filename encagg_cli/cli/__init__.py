@@ -27,6 +27,7 @@ COMMANDS: tuple[str, ...] = (
     "score",
     "simulate",
     "attack",
+    "bench",
     "inspect",
     "pack",
     "prune",

@@ -1,9 +1,13 @@
-"""A progress bar on stderr, on a terminal only."""
+"""Progress bars on stderr, on a terminal only."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
 
 from encagg_cli import console
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 T = TypeVar("T")
 
@@ -16,3 +20,32 @@ def track(items: Sequence[T] | Iterable[T], what: str, *, total: int | None = No
     from rich.progress import track as rich_track
 
     yield from rich_track(items, description=what, total=total, console=console.stderr(), transient=True)
+
+
+class Bar:
+    """A bar for work that reports how much of it is done."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._progress: Progress | None = None
+
+    def show(self, done: int, of: int) -> None:
+        """Show that `done` of `of` parts are done."""
+        if self._progress is not None:
+            self._progress.update(self._progress.task_ids[0], completed=done, total=of)
+
+    def __enter__(self) -> "Bar":
+        if console.stderr().is_terminal:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._progress = Progress(*columns, console=console.stderr(), transient=True)
+            self._progress.add_task(self._what, total=None)
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
