@@ -50,7 +50,7 @@ def run_captured(
             with suppress(OSError):
                 run.rmdir()  # only if it is empty
     if outcome.rounds:
-        tell(f"{_count(len(outcome.rounds), 'round')}, {_count(outcome.n_uploads, 'upload')} recorded into {run}")
+        tell(f"{counted(len(outcome.rounds), 'round')}, {counted(outcome.n_uploads, 'upload')} recorded into {run}")
     if code == 0:
         _judge(run, outcome)
     for failure in outcome.failures[:_SHOWN_FAILURES]:
@@ -63,8 +63,8 @@ def _judge(run: Path, outcome: Outcome) -> None:
     if outcome.failures:
         more = len(outcome.failures) - 1
         raise OutputError(
-            f"recording failed: {outcome.failures[0]}" + (f" (and {_count(more, 'more failure')})" if more else ""),
-            hint=f"{_count(len(outcome.rounds), 'round')} could be recorded into {run}; the command itself ended well",
+            f"recording failed: {outcome.failures[0]}" + (f" (and {counted(more, 'more failure')})" if more else ""),
+            hint=f"{counted(len(outcome.rounds), 'round')} could be recorded into {run}; the command itself ended well",
         )
     if not outcome.rounds:
         if outcome.n_passed_over:
@@ -94,5 +94,6 @@ def _prepare(run: Path) -> bool:
     return is_new
 
 
-def _count(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """`1 round`, `2 rounds`."""
     return f"{number} {what}{'' if number == 1 else 's'}"

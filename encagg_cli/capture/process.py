@@ -5,6 +5,7 @@ asks for it: what goes wrong is said once on stderr, and reported to `encagg cap
 """
 
 import atexit
+import operator
 import os
 import secrets
 import signal
@@ -58,6 +59,8 @@ class CapturedProcess:
         self._round: RoundRecording | None = None
         self._has_warned = False
         self._ends_well = False
+        self._publishing_thread: int | None = None
+        self._awaiting_signal: int | None = None
 
     def record(
         self,
@@ -70,6 +73,8 @@ class CapturedProcess:
         **facts: Any,
     ) -> None:
         """Record an upload; see `encagg_cli.record`."""
+        with suppress(TypeError):
+            number = operator.index(number)  # NumPy's integers become Python's
         with self._lock:
             if number != self._number:
                 self.end_round()
@@ -91,15 +96,48 @@ class CapturedProcess:
             recording, self._round = self._round, None
             if recording is None:
                 return
+            self._publishing_thread = threading.get_ident()
             try:
-                recording.close()
-            except Exception as error:  # noqa: BLE001 - as above
-                self._fail("failed", error, recording.number)
-                return
-            if recording.path is not None:
-                self._report("published", recording.number, uploads=len(recording.client_ids))
-            else:
-                self._report("passed over", recording.number)  # all of its uploads were refused
+                self._publish(recording)
+            finally:
+                self._publishing_thread = None
+                if self._awaiting_signal is not None:
+                    _die_of(self._awaiting_signal)
+
+    def puts_off(self, number: int) -> bool:
+        """Whether a signal that ends the process has to wait, as it interrupted this very thread in publishing."""
+        if self._publishing_thread != threading.get_ident():
+            return False
+        self._awaiting_signal = number
+        return True
+
+    def finish(self) -> None:
+        """Publish what is open and wait until it is on the disk. Called from the handler of a signal, too."""
+        with suppress(Exception):  # reported already; there is nobody to raise to
+            self.end_round()
+        if self._recorder is not None:
+            self._recorder.background.submit(lambda: None).wait(_PATIENCE_AT_THE_END_SECONDS)
+
+    def become_forked(self) -> None:
+        """In a forked child: a process of its own in the same session. The recorder sees to itself."""
+        self._lock = threading.RLock()
+        self._name = _new_name()
+        self._number = None
+        self._round = None
+        self._has_warned = False
+        self._ends_well = False
+        self._publishing_thread = None
+
+    def _publish(self, recording: RoundRecording) -> None:
+        try:
+            recording.close()
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail("failed", error, recording.number)
+            return
+        if recording.path is not None:
+            self._report("published", recording.number, uploads=len(recording.client_ids))
+        else:
+            self._report("passed over", recording.number)  # all of its uploads were refused
 
     def _begin(self, number: int, global_model: Any, root_gradient: Any) -> None:
         self._number = number
@@ -158,24 +196,9 @@ class CapturedProcess:
                 sys.stderr.write(f"encagg: recording failed, training goes on without {lost}: {text}\n")
 
     def _report(self, event: session_folder.Event, number: Any, **facts: object) -> None:
+        number = number if isinstance(number, int) else repr(number)  # whatever training took for one
         with suppress(OSError):  # the folder goes when the command ends; a process may outlive it
             session_folder.report(self._folder, self._name, event, number, **facts)
-
-    def _finish(self) -> None:
-        """Publish what is open and wait until it is on the disk. Called from the handler of a signal, too."""
-        with suppress(Exception):  # reported already; there is nobody to raise to
-            self.end_round()
-        if self._recorder is not None:
-            self._recorder.background.submit(lambda: None).wait(_PATIENCE_AT_THE_END_SECONDS)
-
-    def _become_forked(self) -> None:
-        """In a forked child: a process of its own in the same session. The recorder sees to itself."""
-        self._lock = threading.RLock()
-        self._name = _new_name()
-        self._number = None
-        self._round = None
-        self._has_warned = False
-        self._ends_well = False
 
 
 def _new_name() -> str:
@@ -200,12 +223,20 @@ def _end_with_the_process() -> None:
 
 def _at_exit() -> None:
     if _active is not None:
-        _active._finish()
+        _active.finish()
 
 
 def _on_termination(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # once is enough: a second one must not end us while we publish
+    if _active is not None and _active.puts_off(number):
+        return
     _at_exit()
-    signal.signal(number, signal.SIG_DFL)  # then end as training would have without us
+    _die_of(number)
+
+
+def _die_of(number: int) -> None:
+    """End as training would have without us."""
+    signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
 
@@ -213,7 +244,7 @@ def _after_fork_in_child() -> None:
     global _starting
     _starting = threading.Lock()
     if _active is not None:
-        _active._become_forked()
+        _active.become_forked()
 
 
 if hasattr(os, "register_at_fork"):

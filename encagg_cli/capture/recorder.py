@@ -9,6 +9,7 @@ Imports neither typer, rich nor torch.
 
 import hashlib
 import hmac
+import shutil
 import threading
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -29,6 +30,7 @@ from encagg_cli.rounds import layout
 from encagg_cli.rounds.compression import COMPRESSIONS, Compression
 from encagg_cli.rounds.directory import round_files
 from encagg_cli.rounds.encoding import stored_dtype
+from encagg_cli.rounds.estimate import human_bytes, round_bytes
 from encagg_cli.rounds.layout import Parameter, StoredType, UpdateKind
 from encagg_cli.rounds.session import WritingSession
 from encagg_cli.rounds.shard import read_outline
@@ -51,6 +53,8 @@ class Recorder:
     session       what the processes of one training have in common; by default every recorder is its own session
     every         record only the rounds whose number it divides
     on_error      "raise", or "warn": training goes on without the round or the upload that could not be stored
+    expected_rounds  how many rounds the training will have: if the disk is too small for them, a warning says so after
+                  the first one (`estimate` says how much they take)
     output_layer  a prefix of the names of the output layer's tensors; by default the last module's
     pseudonyms    a secret key: client ids are stored as keyed hashes (HMAC-SHA256), the same in every run of that key
 
@@ -73,6 +77,7 @@ class Recorder:
         session: str | None = None,
         every: int = 1,
         on_error: OnError = "raise",
+        expected_rounds: int | None = None,
         output_layer: str | None = None,
         pseudonyms: str | bytes | None = None,
     ) -> None:
@@ -90,6 +95,7 @@ class Recorder:
         self._force = force
         self._session_name = session
         self._every = every
+        self._expected_rounds = expected_rounds
         self._output_layer = output_layer
         self._key = pseudonyms.encode() if isinstance(pseudonyms, str) else pseudonyms
         self._lock = threading.Lock()
@@ -97,6 +103,7 @@ class Recorder:
         self._current: RoundRecording | None = None
         self._buffers: RowBuffers | None = None
         self._expected_clients = 1
+        self._n_vectors = 0
         self._is_closed = False
         self._is_inert = False
         try:
@@ -163,6 +170,19 @@ class Recorder:
             return client_id
         return hmac.new(self._key, client_id.encode(), hashlib.sha256).hexdigest()[:_PSEUDONYM_DIGITS]
 
+    def estimate(self, n_rounds: int, *, n_clients: int | None = None) -> int:
+        """Bytes on the disk of so many further rounds of the training, of which every `every`-th is recorded.
+
+        The model's size is known from the first upload or global model on, `n_clients` from the first round on.
+        Without compression; raises UsageError where the size is not known yet.
+        """
+        size = sum(parameter.size for parameter in self.parameters)
+        if not size:
+            raise UsageError("the size of the model is not known before its first round")
+        clients = self._expected_clients if n_clients is None else n_clients
+        one = round_bytes(clients, size, self.stored_type, vectors=self._n_vectors)
+        return one * -(-n_rounds // self._every)
+
     # For the recording of a round:
 
     def settle_parameters(self, tensors: Mapping[str, Any], *, keep_order: bool) -> None:
@@ -186,6 +206,7 @@ class Recorder:
     def open_writer(
         self, number: int, parameters: tuple[Parameter, ...], vectors: Mapping[str, NDArray[np.float32]]
     ) -> RoundWriter:
+        self._n_vectors = len(vectors)
         return self._open().round(
             number,
             parameters=parameters,
@@ -199,6 +220,13 @@ class Recorder:
     def count(self, recording: RoundRecording) -> None:
         self.n_recorded += 1
         self._expected_clients = len(recording.client_ids)
+        if self.n_recorded == 1 and self._expected_rounds is not None and self._compression is None:
+            rest, free = self.estimate(self._expected_rounds - 1), shutil.disk_usage(self.path).free
+            if rest > free:
+                say(
+                    f"{self.path}: the rounds to come will take about {human_bytes(rest)}, "
+                    f"and the disk has {human_bytes(free)} free"
+                )
 
     def forget(self, recording: RoundRecording) -> None:
         if self._current is recording:

@@ -66,8 +66,8 @@ def read_settings(folder: Path) -> CaptureSettings:
     return CaptureSettings(**{**values, "trusted": tuple(values["trusted"])})
 
 
-def report(folder: Path, process: str, event: Event, round_number: int, **facts: object) -> None:
-    """Append one line to the report of a process."""
+def report(folder: Path, process: str, event: Event, round_number: int | str, **facts: object) -> None:
+    """Append one line to the report of a process. What is no round number is reported as text."""
     line = json.dumps({"event": event, "round": round_number, **facts}) + "\n"
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
     descriptor = os.open(folder / f"{process}{_REPORT_SUFFIX}", flags, 0o600)
@@ -81,20 +81,20 @@ def read_outcome(folder: Path) -> Outcome:
     """Sum up the reports of all processes; call it when they have ended."""
     outcome = Outcome()
     for path in sorted(folder.glob(f"*{_REPORT_SUFFIX}")):
-        open_rounds: set[int] = set()
+        open_rounds: dict[int | str, None] = {}
         for line in path.read_text(encoding="utf-8").splitlines():
             with suppress(json.JSONDecodeError):  # cut short: then the round it speaks of counts as lost
                 _count(json.loads(line), outcome, open_rounds)
-        for number in sorted(open_rounds):
+        for number in open_rounds:
             outcome.failures.append(f"round {number}: its process ended while it was recorded")
     return outcome
 
 
-def _count(entry: Mapping[str, Any], outcome: Outcome, open_rounds: set[int]) -> None:
-    number = int(entry["round"])
+def _count(entry: Mapping[str, Any], outcome: Outcome, open_rounds: dict[int | str, None]) -> None:
+    number = entry["round"]
     match entry["event"]:
         case "begun":
-            open_rounds.add(number)
+            open_rounds[number] = None
             return
         case "refused":
             outcome.failures.append(entry["error"])
@@ -106,4 +106,4 @@ def _count(entry: Mapping[str, Any], outcome: Outcome, open_rounds: set[int]) ->
             outcome.n_passed_over += 1
         case _:
             outcome.failures.append(entry["error"])
-    open_rounds.discard(number)
+    open_rounds.pop(number, None)

@@ -165,6 +165,7 @@ def _settings(
 
 
 def _import(importer: "SpoolImporter") -> None:
+    from encagg_cli.capture.captured import counted
     from encagg_cli.capture.spool import look_at_round, round_folders, strange_entries
 
     for name in strange_entries(importer.spool):
@@ -179,11 +180,11 @@ def _import(importer: "SpoolImporter") -> None:
         done.setdefault(importer.import_round(found), []).append(found)
     imported = done.get("imported", [])
     n_uploads = sum(len(found.clients) for found in imported)
-    parts = [f"{len(imported)} rounds, {n_uploads} uploads imported into {importer.path}"]
+    parts = [f"{counted(len(imported), 'round')}, {counted(n_uploads, 'upload')} imported into {importer.path}"]
     for outcome, said in (
         ("known", "were there already"),
         ("passed over", "passed over"),
-        ("empty", "have no uploads"),
+        ("empty", "without uploads"),
     ):
         if outcome in done:
             parts.append(f"{len(done[outcome])} {said}")
@@ -209,12 +210,13 @@ def _say_size(importer: "SpoolImporter", folders: dict[int, list[Path]]) -> None
 
 
 def _watch(importer: "SpoolImporter", idle: float | None) -> None:
+    from encagg_cli.capture.captured import counted
     from encagg_cli.capture.watching import SpoolWatcher, stopped_by_signals
 
     watcher = SpoolWatcher(importer, idle=idle, tell=console.note)
     with stopped_by_signals(watcher):
         watched = watcher.follow()
-    console.note(f"{len(watched.imported)} rounds imported into {importer.path}")
+    console.note(f"{counted(len(watched.imported), 'round')} imported into {importer.path}")
     if watched.waiting:
         numbers = ", ".join(map(str, watched.waiting[:8])) + (" …" if len(watched.waiting) > 8 else "")
         console.warn(
@@ -224,7 +226,8 @@ def _watch(importer: "SpoolImporter", idle: float | None) -> None:
         number, error = next(iter(sorted(watched.unusable.items())))
         more = len(watched.unusable) - 1
         raise UnusableInput(
-            f"round {number} is not recorded: {error}" + (f" (and {more} more rounds)" if more else ""), hint=error.hint
+            f"round {number} is not recorded: {error}" + (f" (and {counted(more, 'more round')})" if more else ""),
+            hint=error.hint,
         )
     if not watched.imported and not watched.known:
         raise NothingToDo(f"no round of {importer.spool} was complete")
