@@ -22,7 +22,7 @@ from encagg_cli.filters.passes import sketch_for
 from encagg_cli.rounds.reader import Run, StoredRound
 from encagg_cli.sketch import ArraySource, GramNeed, RoundSketch, sketch_round
 from encagg_cli.sketch.stored import StoredSource
-from encagg_cli.verdicts.replay import judge_source
+from encagg_cli.verdicts.replay import judge_round, show_aggregates
 
 IN_MEMORY_BYTES = 2**29  # a larger round is read from its file, as often as it is asked for
 
@@ -100,8 +100,9 @@ def _judge(cell: Cell, source: PoisonedRound, methods: Sequence[Filter], trusted
     for chosen in methods:
         text = canonical(chosen)
         started = perf_counter()
-        verdicts = judge_source(source, source, {text: chosen}, trusted, streamed=sketch)
+        verdicts = judge_round(sketch, source, {text: chosen}, trusted)
         elapsed = perf_counter() - started
+        show_aggregates(source, verdicts, {text: chosen})
         decision = verdicts.decisions[text]
         yield {
             **common,

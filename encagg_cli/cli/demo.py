@@ -59,7 +59,7 @@ def _demonstrate(folder: Path, seed: int) -> None:
     from encagg_cli.filters import get
     from encagg_cli.rounds.reader import Run
     from encagg_cli.score.scorer import score_verdicts
-    from encagg_cli.sketch import sketch_round
+    from encagg_cli.sketch import Sketcher
     from encagg_cli.verdicts.filtering import Outputs, filter_run
     from encagg_cli.verdicts.reader import Verdicts
     from encagg_cli.verdicts.replay import name_methods, resolve_trusted
@@ -84,12 +84,11 @@ def _demonstrate(folder: Path, seed: int) -> None:
             accuracies[method] = simulate(setup(method)).final_accuracy
         status.update("filtering the captured run")
         methods = name_methods(get(text) for text in METHODS)
-        needs = tuple(dict.fromkeys(need for chosen in methods.values() for need in chosen.needs()))
-        with Run.open(folder / "run") as run:
+        with Run.open(folder / "run") as run, Sketcher(run) as sketcher:
             filter_run(
                 run,
                 methods,
-                (sketch_round(stored, needs) for stored in run),
+                sketcher,
                 Outputs(folder / "verdicts.parquet"),
                 rounds=run.rounds,
                 trusted=resolve_trusted(run, None),

@@ -6,11 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from encagg_cli import console
 from encagg_cli.cli.arguments import parse_clients, parse_rounds, parse_settings
 from encagg_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from encagg_cli.filters import Filter
+    from encagg_cli.rounds.reader import Run
+
+_SCALE = "Scale"
 
 
 def command(
@@ -22,15 +28,18 @@ def command(
     ],
     method: Annotated[
         list[str] | None,
-        typer.Option(help="A filter, such as encagg or 'multi-krum(f=8)'; may be repeated; all runs every one."),
+        typer.Option(help="A filter, such as encagg or 'multi-krum(f=8)'; repeatable. all: every one that can run."),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting of a filter: NAME.key=value; may be repeated.")
+        list[str] | None, typer.Option("--set", help="A setting of a filter: NAME.key=value; repeatable.")
     ] = None,
     trusted: Annotated[
         str | None, typer.Option(help="Known-benign clients: id,id or @FILE. Default: the run's own flags.")
     ] = None,
     rounds: Annotated[str | None, typer.Option(help="Which rounds: 3:10 (10 is not included), 7, or 3:5,9:")] = None,
+    aggregate: Annotated[
+        Path | None, typer.Option(help="Write every method's filtered aggregate of every round here (HDF5).")
+    ] = None,
     trace: Annotated[Path | None, typer.Option(help="Keep what pictures need (radius, pseudo-gradients) here.")] = None,
     state: Annotated[
         Path | None, typer.Option(help="Go on from this file, and keep here what filters carry to later rounds.")
@@ -41,6 +50,24 @@ def command(
     ] = "reject",
     force: Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of the table.")] = False,
+    memory: Annotated[
+        str, typer.Option(help="Memory of all workers together, whatever a round's size.", rich_help_panel=_SCALE)
+    ] = "512MB",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes. Default: a thread a core.", rich_help_panel=_SCALE)
+    ] = None,
+    engine: Annotated[
+        Literal["local", "dask"], typer.Option(help="Where work runs.", rich_help_panel=_SCALE)
+    ] = "local",
+    scheduler: Annotated[
+        str | None, typer.Option(help="Dask's address; a local cluster without.", rich_help_panel=_SCALE)
+    ] = None,
+    device: Annotated[
+        Literal["cpu", "cuda"], typer.Option(help="What multiplies matrices.", rich_help_panel=_SCALE)
+    ] = "cpu",
+    cache: Annotated[
+        str, typer.Option(help="Where sketches are kept: beside the run, none, or a folder.", rich_help_panel=_SCALE)
+    ] = "beside",
 ) -> None:
     """Run filters over stored rounds and write a verdict for every client and round.
 
@@ -51,43 +78,67 @@ def command(
       encagg filter runs/mnist -o verdicts.parquet --method encagg --method 'multi-krum(f=8)'
 
       encagg filter runs/mnist -o verdicts.parquet --trusted hospital-1,hospital-2 --rounds 10:20
+
+      encagg filter runs/large -o verdicts.parquet --method all --memory 2GB --engine dask --scheduler tcp://head:8786
     """
-    from encagg_cli.cli.progress import track
+    from encagg_cli.cli.progress import ByteBar
     from encagg_cli.cli.summary import as_document, print_summary
     from encagg_cli.rounds.reader import Run
-    from encagg_cli.sketch import sketch_round
+    from encagg_cli.sketch import Sketcher
     from encagg_cli.verdicts.filtering import Outputs, filter_run
-    from encagg_cli.verdicts.replay import name_methods, refuse_non_finite, resolve_trusted
+    from encagg_cli.verdicts.replay import check_requirements, name_methods, refuse_non_finite, resolve_trusted
 
-    outputs = Outputs(output, trace, state, force)
+    outputs = Outputs(output, aggregate=aggregate, trace=trace, state=state, force=force)
     outputs.refuse_existing()
-    methods = name_methods(make_filters(method or [], settings or []))
-    needs = tuple(dict.fromkeys(need for chosen in methods.values() for need in chosen.needs()))
     with Run.open(run) as stored:
         numbers = parse_rounds(rounds, stored.rounds)
         known_benign = resolve_trusted(
             (stored.round(number) for number in numbers), None if trusted is None else parse_clients(trusted)
         )
+        methods = name_methods(_choose(method or [], settings or [], stored, numbers, known_benign))
+        check_requirements(methods, known_benign)
         if non_finite == "error":
             refuse_non_finite(stored.round(number) for number in numbers)
-        sketches = (sketch_round(stored.round(number), needs) for number in track(numbers, "filtering"))
-        tally = filter_run(stored, methods, sketches, outputs, rounds=numbers, trusted=known_benign)
+        with (
+            ByteBar("filtering") as bar,
+            Sketcher(
+                stored,
+                memory=memory,
+                workers=workers,
+                engine=engine,
+                scheduler=scheduler,
+                device=device,
+                cache=cache if cache in ("beside", "none") else Path(cache),  # type: ignore[arg-type]
+                progress=bar.show,
+            ) as sketcher,
+        ):
+            tally = filter_run(stored, methods, sketcher, outputs, rounds=numbers, trusted=known_benign)
     if as_json:
         typer.echo(json.dumps(as_document(tally, output), indent=2))
     else:
         print_summary(tally, output, run)
+        console.note(bar.summary())
 
 
-def make_filters(texts: list[str], settings: list[str]) -> "list[Filter]":
-    """The filters that `--method` and `--set` name."""
+def _choose(
+    texts: list[str], settings: list[str], run: "Run", rounds: "Sequence[int]", trusted: frozenset[str]
+) -> "list[Filter]":
+    """The filters that `--method` and `--set` name; of `all`, those that can run, and why the others cannot."""
     from encagg_cli.filters import DEFAULT_METHOD, available, get
     from encagg_cli.filters.settings import parse_call
+    from encagg_cli.verdicts.choosing import choose_all, facts_of
 
     texts = texts or [DEFAULT_METHOD]
-    wanted = [name for text in texts for name in (available() if text == "all" else (text,))]
     given = parse_settings(settings)
-    names = {parse_call(text)[0] for text in wanted}
+    named = [text for text in texts if text != "all"]
+    known = set(available()) if "all" in texts else {parse_call(text)[0] for text in named}
     for name in given:
-        if name not in names:
+        if name not in known:
             raise UsageError(f"--set names the method {name!r}, which is not run", hint=f"run it: --method {name}")
-    return [get(text, **given.get(parse_call(text)[0], {})) for text in wanted]
+    chosen = [get(text, **given.get(parse_call(text)[0], {})) for text in named]
+    if "all" in texts:
+        others, skipped = choose_all(facts_of(run, rounds, trusted), given)
+        for name, reason in skipped.items():
+            console.note(f"skipped: {name} {reason}")
+        chosen += others
+    return chosen

@@ -1,6 +1,7 @@
 """Progress bars on stderr, on a terminal only."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -8,6 +9,8 @@ from encagg_cli import console
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+    from encagg_cli.sketch import Progress as Pass
 
 T = TypeVar("T")
 
@@ -20,6 +23,53 @@ def track(items: Sequence[T] | Iterable[T], what: str, *, total: int | None = No
     from rich.progress import track as rich_track
 
     yield from rich_track(items, description=what, total=total, console=console.stderr(), transient=True)
+
+
+class ByteBar:
+    """A bar for a pass over stored rounds: rounds, bytes a second and time left; and a line about it all at the end."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._progress: Progress | None = None
+        self._started = 0.0
+        self._bytes = 0
+        self._rounds = 0
+
+    def show(self, done: "Pass") -> None:
+        """Show how far the pass has come."""
+        self._bytes, self._rounds = done.bytes, done.rounds
+        if self._progress is not None:
+            what = f"{self._what} round {min(done.rounds + 1, done.n_rounds)} of {done.n_rounds}"
+            self._progress.update(
+                self._progress.task_ids[0], completed=done.bytes, total=done.n_bytes, description=what
+            )
+
+    def summary(self) -> str:
+        """Rounds, bytes, seconds and bytes a second of the pass."""
+        seconds = perf_counter() - self._started
+        if not self._bytes:
+            return f"{seconds:.1f} s; nothing was read: the sketches were kept from an earlier run"
+        return (
+            f"read {self._bytes / 1e6:,.0f} MB of updates in {seconds:.1f} s, {self._bytes / 1e6 / seconds:,.0f} MB/s"
+        )
+
+    def __enter__(self) -> "ByteBar":
+        self._started = perf_counter()
+        if console.stderr().is_terminal:
+            from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.progress import TransferSpeedColumn as Speed
+
+            columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), Speed(), TimeRemainingColumn())
+            self._progress = Progress(*columns, console=console.stderr(), transient=True)
+            self._progress.add_task(self._what, total=None)
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
 
 
 class Bar:

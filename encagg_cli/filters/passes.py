@@ -19,31 +19,19 @@ PIECE_COLUMNS = 65_536
 Sketcher = Callable[[ColumnSource, Iterable[Need]], RoundSketch]
 
 
-def sketch_for(
-    source: ColumnSource,
-    filters: Iterable["Filter"],
-    sketch: Sketcher = sketch_round,
-    *,
-    streamed: RoundSketch | None = None,
-) -> RoundSketch:
+def sketch_for(source: ColumnSource, filters: Iterable["Filter"], sketch: Sketcher = sketch_round) -> RoundSketch:
     """What all these filters need of a round: one pass, and a second only where a filter asks for one.
 
     Filters that look back at their own last output ask for other needs in every round, so rounds go in order.
-    `streamed` is a sketch of the round made ahead of its turn: only what it lacks is computed.
     """
     filters = tuple(filters)
-    needs = dict.fromkeys(need for chosen in filters for need in chosen.needs())
-    first = sketch(source, needs) if streamed is None else _with(streamed, source, needs, sketch)
+    first = sketch(source, dict.fromkeys(need for chosen in filters for need in chosen.needs()))
     if not first.clients:
         return first
-    return _with(first, source, (need for chosen in filters for need in chosen.refine(first)), sketch)
-
-
-def _with(known: RoundSketch, source: ColumnSource, needs: Iterable[Need], sketch: Sketcher) -> RoundSketch:
-    missing = dict.fromkeys(need for need in needs if need not in known.figures)
-    if not missing or not known.clients:
-        return known
-    return replace(known, figures={**known.figures, **sketch(source, missing).figures})
+    more = dict.fromkeys(need for chosen in filters for need in chosen.refine(first))
+    if not more:
+        return first
+    return replace(first, figures={**first.figures, **sketch(source, more).figures})
 
 
 def aggregate_pieces(

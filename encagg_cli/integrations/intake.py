@@ -158,8 +158,7 @@ class Intake:
     ) -> frozenset[str]:
         from encagg_cli.filters import canonical
         from encagg_cli.rounds.memory import MemoryRound
-        from encagg_cli.sketch import sketch_round
-        from encagg_cli.verdicts.replay import judge_round
+        from encagg_cli.verdicts.replay import judge_source
 
         assert self.method is not None
         text = canonical(self.method)
@@ -171,7 +170,7 @@ class Intake:
             global_model=global_model,
             stored_type="float32" if self.recorder is None else self.recorder.stored_type,
         )
-        verdicts = judge_round(sketch_round(held, self.method.needs()), held, {text: self.method}, self.trusted)
+        verdicts = judge_source(held, held, {text: self.method}, self.trusted)
         self.verdicts.append(verdicts)
         decision = verdicts.decisions[text]
         accepted = frozenset(client for client, kept in zip(decision.clients, decision.accepted, strict=True) if kept)

@@ -1,7 +1,7 @@
 """Filtering a stored run: from its rounds to a file of verdicts, with the trace and the state where they are wanted."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +9,8 @@ from encagg_cli import console
 from encagg_cli.filters import Filter
 from encagg_cli.outputs import refuse_existing
 from encagg_cli.rounds.reader import Run
-from encagg_cli.sketch import RoundSketch
-from encagg_cli.sketch.stored import StoredSource
-from encagg_cli.verdicts.replay import check_requirements, judge_source
+from encagg_cli.sketch import Sketcher
+from encagg_cli.verdicts.replay import judge_source
 from encagg_cli.verdicts.signature import filter_signature
 from encagg_cli.verdicts.state import load_state, save_state
 from encagg_cli.verdicts.tally import Tally
@@ -24,13 +23,14 @@ class Outputs:
     """Where the results of a filtering go; only the verdicts must go somewhere."""
 
     verdicts: Path
+    aggregate: Path | None = None
     trace: Path | None = None
     state: Path | None = None
     force: bool = False
 
     def refuse_existing(self) -> None:
         """Raise OutputExists before any work is done."""
-        for path in (self.verdicts, self.trace):
+        for path in (self.verdicts, self.aggregate, self.trace):
             if path is not None:
                 refuse_existing(path, force=self.force)
 
@@ -38,18 +38,17 @@ class Outputs:
 def filter_run(
     run: Run,
     methods: Mapping[str, Filter],
-    sketches: Iterable[RoundSketch],
+    sketcher: Sketcher,
     outputs: Outputs,
     *,
     rounds: Sequence[int],
     trusted: frozenset[str],
 ) -> Tally:
-    """Judge `rounds` of a run, sketched in that order, by every method (canonical text to filter); write the outputs.
+    """Judge `rounds` of a run, in that order, by every method (canonical text to filter), and write the outputs.
 
     Raises UsageError where a method's needs are not met, OutputError and OutputExists for the outputs; then nothing is
     written.
     """
-    check_requirements(methods, trusted)
     outputs.refuse_existing()
     if outputs.state is not None and outputs.state.exists():
         for text in load_state(outputs.state, methods, first_round=rounds[0]):
@@ -62,11 +61,10 @@ def filter_run(
         tracer = None
         if outputs.trace is not None:
             tracer = stack.enter_context(TraceWriter(outputs.trace, force=outputs.force))
-        for sketch in sketches:
-            stored = run.round(sketch.number)
-            before = run.round(sketch.number - 1) if sketch.number - 1 in run.rounds else None
-            with closing(StoredSource(stored, before)) as source:
-                verdicts = judge_source(source, stored, methods, trusted, streamed=sketch)
+        sketcher.expect(rounds, dict.fromkeys(need for chosen in methods.values() for need in chosen.needs()))
+        for number in rounds:
+            stored = run.round(number)
+            verdicts = judge_source(stored, stored, methods, trusted, sketcher)
             decisions = list(verdicts.decisions.items())
             writer.add_round(verdicts.number, decisions, verdicts.trusted, verdicts.poisoned, verdicts.attack)
             tally.add(verdicts)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from encagg_cli.errors import UnusableInput, UsageError
 from encagg_cli.filters import Decision, Filter, Requirement, canonical
-from encagg_cli.filters.passes import aggregate_pieces, sketch_for
-from encagg_cli.sketch import ColumnSource, RoundSketch
+from encagg_cli.filters.passes import Sketcher, aggregate_pieces, sketch_for
+from encagg_cli.sketch import ColumnSource, RoundSketch, sketch_round
 
 
 class Facts(Protocol):
@@ -118,16 +118,18 @@ def judge_source(
     stored: Facts,
     methods: Mapping[str, Filter],
     trusted: frozenset[str],
-    *,
-    streamed: RoundSketch | None = None,
+    sketch: Sketcher = sketch_round,
 ) -> RoundVerdicts:
-    """Judge the next round: sketch what the methods need of it, decide, and show them what came of it.
-
-    `streamed` is a sketch of the round that was made ahead of its turn.
-    """
-    sketch = sketch_for(source, methods.values(), streamed=streamed)
-    verdicts = judge_round(sketch, stored, methods, trusted)
-    for text, chosen in methods.items():
-        if sketch.clients and chosen.wants_aggregate():
-            chosen.see_aggregate(aggregate_pieces(chosen, verdicts.decisions[text], source))
+    """Judge the next round: sketch what the methods need of it, decide, and show them what came of it."""
+    made = sketch_for(source, methods.values(), sketch)
+    verdicts = judge_round(made, stored, methods, trusted)
+    if made.clients:
+        show_aggregates(source, verdicts, methods)
     return verdicts
+
+
+def show_aggregates(source: ColumnSource, verdicts: RoundVerdicts, methods: Mapping[str, Filter]) -> None:
+    """Let the methods that look back at their own aggregate see this round's; one more pass for each."""
+    for text, chosen in methods.items():
+        if chosen.wants_aggregate():
+            chosen.see_aggregate(aggregate_pieces(chosen, verdicts.decisions[text], source))
