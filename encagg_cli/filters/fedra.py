@@ -19,7 +19,8 @@ class FedRA(Filter):
     The abstract says that claimed quantities are factors of the distances, and that an estimator predicts the number to
     drop from the scores. The estimator is ours: the split of the sorted scores, less than half of them on the upper
     side, that gains most likelihood over one Gaussian when each side is given a Gaussian of its own (`m = 0` where no
-    split gains). Where a sample count is unknown, all count alike, and the reasons say `no-counts`.
+    split gains the 1.5 ln n that the Bayesian information criterion asks for three more parameters). Where a sample
+    count is unknown, all count alike, and the reasons say `no-counts`.
     """
 
     name: ClassVar[str] = "fedra"
@@ -54,7 +55,7 @@ class FedRA(Filter):
 
 
 def estimated_attackers(scores: NDArray[np.float64]) -> int:
-    """How many of the highest scores a two-Gaussian split sets apart, fewer than half; 0 where none gains likelihood.
+    """How many of the highest scores a two-Gaussian split sets apart, fewer than half; 0 where none gains enough.
 
     The lower side's deviation is at least a tenth of the upper's and √0.001 of the whole's, the upper's at least a
     quarter of the lower's: a side of one or two clients would otherwise have no deviation, and unlimited likelihood.
@@ -64,7 +65,7 @@ def estimated_attackers(scores: NDArray[np.float64]) -> int:
     whole = float(ordered.var())
     if not whole > 0:
         return 0
-    best, gain = 0, 0.0
+    best, gain = 0, 1.5 * np.log(n)
     for m in range(1, (n + 1) // 2):
         upper, lower = ordered[n - m :].var(), ordered[: n - m].var()
         lower = max(lower, 0.01 * upper, 1e-3 * whole)
