@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.sketch.needs import Block, Header, Need, Partial
-from encagg_cli.sketch.products import inner_products
+from encagg_cli.sketch.products import centred_products
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class SampledGramNeed(Need):
             chosen = sampled_columns(self.seed, sample, self.columns, header.n_parameters)
             here = _within(chosen, block)
             if len(here):
-                grams[sample] = inner_products(block.rows[:, here], block.device)
+                rows, reference = block.rows[:, here], block.reference[here]
+                grams[sample] = centred_products(rows, reference, header.reference, block.device).centred
         return {"grams": grams}
 
     def total(self, sums: Partial, header: Header) -> NDArray[np.float64]:
