@@ -124,9 +124,10 @@ def make_plan(
 def compute_block(plan: Plan, index: int, buffers: Buffers, *, at_a_time: int = 1) -> list[Sums]:
     """Sums over one block of columns, for every need of the plan in turn. The same wherever it is computed."""
     sums: list[Sums] = [{} for _ in plan.needs]
-    for block in read_tiles(index, plan.rows, buffers, at_a_time=at_a_time, device=plan.device):
-        for need, own in zip(plan.needs, sums, strict=True):
-            accumulate(own, need.partial(block, plan.header))
+    with one_blas_thread():
+        for block in read_tiles(index, plan.rows, buffers, at_a_time=at_a_time, device=plan.device):
+            for need, own in zip(plan.needs, sums, strict=True):
+                accumulate(own, need.partial(block, plan.header))
     return sums
 
 

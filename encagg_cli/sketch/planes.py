@@ -8,7 +8,6 @@ ten times slower, so ordinary rounds take the ordinary way.
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lapack
 
 Points = NDArray[np.float64]
 
@@ -52,6 +51,8 @@ def _projection(deviations: NDArray[np.float64], axes: int) -> Points:
 
 def _graded_projection(deviations: NDArray[np.float64], axes: int) -> Points:
     """The same, up to a translation, with each client's coordinates accurate relative to its own deviation."""
+    from scipy.linalg import lapack  # takes as long to import as all else together, and is rarely needed
+
     lower, pivots, rank, _ = lapack.dpstrf(deviations, lower=1, tol=np.finfo(np.float64).tiny)
     factor = np.zeros((len(deviations), rank))
     factor[pivots - 1] = np.tril(lower)[:, :rank]

@@ -20,6 +20,7 @@ from encagg_cli.sketch.source import ColumnSource
 from encagg_cli.sketch.stored import LAST_STEP, StoredSource
 from encagg_cli.sketch.tasks import PlannedTask, Share, StoredTask, Task, compute, open_source
 
+GPU_TOLERANCE = 1e-5  # by which a GPU may differ, relative to the products of the norms: float32 in another order
 _CACHED_SHARE = ROOM // 4  # of the room that a round takes whose sums are all at hand
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, local
 
-from encagg_cli.engine import one_blas_thread
 from encagg_cli.errors import UnusableInput
 from encagg_cli.rounds.reader import Run
 from encagg_cli.sketch.blocks import Buffers
@@ -68,8 +67,7 @@ def compute(task: Task) -> list[list[Sums]]:
     """
     plan = task.plan()
     blocks = range(task.share.first, task.share.last)
-    with one_blas_thread():
-        return [compute_block(plan, index, _buffers(), at_a_time=task.share.at_a_time) for index in blocks]
+    return [compute_block(plan, index, _buffers(), at_a_time=task.share.at_a_time) for index in blocks]
 
 
 def open_source(run: Run, number: int) -> StoredSource:
