@@ -5,6 +5,7 @@ Tensors are known by what they can do (`detach`, `cpu`), so that recording impor
 
 import sys
 from collections.abc import Iterable, Mapping
+from math import prod
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -66,7 +67,14 @@ def output_names(names: Iterable[str], output_layer: str | None) -> set[str]:
 
 
 def shape_of(value: Any) -> tuple[int, ...]:
-    return tuple(int(length) for length in (value.shape if hasattr(value, "shape") else np.shape(value)))
+    """The shape of an array, a tensor, or what NumPy makes an array of; raises UnusableInput where it cannot."""
+    try:
+        return tuple(int(length) for length in (value.shape if hasattr(value, "shape") else np.shape(value)))
+    except (TypeError, ValueError):
+        raise UnusableInput(
+            f"a {type(value).__name__} is no array",
+            hint="an update is an array, a tensor, or a mapping of names to those",
+        ) from None
 
 
 def flatten(
@@ -89,16 +97,16 @@ def flatten(
 def check(update: Update, parameters: tuple[Parameter, ...], whose: str) -> None:
     """Raise UnusableInput where an update has not exactly these tensors, or, as a bare vector, not their total size."""
     if not isinstance(update, Mapping):
-        _check_kind(update, whose)
-        size = int(np.prod(shape_of(update), dtype=object))
+        check_kinds(update, whose)
+        size = prod(shape_of(update))
         expected = sum(parameter.size for parameter in parameters)
         if size != expected:
             raise UnusableInput(f"{whose}: {size} values, where {expected} were expected")
         return
+    check_kinds(update, whose)
     for parameter in parameters:
         if parameter.name not in update:
             raise UnusableInput(f"{whose}: there is no tensor {parameter.name!r}", hint=_SAME_TENSORS)
-        _check_kind(update[parameter.name], f"{whose}: tensor {parameter.name!r}")
         shape = shape_of(update[parameter.name])
         if shape != parameter.shape:
             raise UnusableInput(
@@ -109,11 +117,21 @@ def check(update: Update, parameters: tuple[Parameter, ...], whose: str) -> None
         raise UnusableInput(f"{whose}: tensor {extra!r} was not expected", hint=_SAME_TENSORS)
 
 
-def _check_kind(value: Any, whose: str) -> None:
-    """Refuse, before anything is decided from it, what cannot be stored; of what does not say, `_encode` will see."""
-    kind = getattr(value, "dtype", None)
-    if "complex" in str(kind) or getattr(kind, "kind", "f") in "cOSUmM":
-        raise UnusableInput(f"{whose}: {kind} cannot be stored, only real numbers")
+def check_kinds(update: Update, whose: str) -> None:
+    """Raise UnusableInput where an update holds nothing, or something that is no real number.
+
+    So nothing is decided by an upload that cannot be stored. What does not say what it holds is seen when it is read.
+    """
+    tensors = update if isinstance(update, Mapping) else {"": update}
+    if not all(isinstance(name, str) for name in tensors):
+        raise UnusableInput(f"{whose}: the tensors of an update are named by texts")
+    if not any(prod(shape_of(tensor)) for tensor in tensors.values()):
+        raise UnusableInput(f"{whose}: the update holds no values")
+    for name, tensor in tensors.items():
+        kind = getattr(tensor, "dtype", None)
+        if "complex" in str(kind) or getattr(kind, "kind", "f") in "cOSUmM":
+            where = f"{whose}: tensor {name!r}" if name else whose
+            raise UnusableInput(f"{where}: {kind} cannot be stored, only real numbers")
 
 
 def _encode(value: Any, stored_type: StoredType, out: NDArray[np.generic], whose: str) -> bool:

@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -57,9 +58,7 @@ class RoundRecording:
         for name, vector in (("global_model", global_model), ("root_gradient", root_gradient)):
             if vector is not None:
                 whose = f"round {self.number}, {name}"
-                parameters = recorder.parameters or flatten.bare_parameters(
-                    int(np.prod(flatten.shape_of(vector), dtype=object))
-                )
+                parameters = recorder.parameters or flatten.bare_parameters(prod(flatten.shape_of(vector)))
                 copy = np.empty(sum(parameter.size for parameter in parameters), dtype=np.float32)
                 flatten.flatten(vector, parameters, "float32", copy, whose)
                 self._vectors[name] = copy
@@ -184,10 +183,11 @@ class RoundRecording:
         with self._lock:
             if self._buffers is None:
                 recorder = self._recorder
+                flatten.check_kinds(update, whose)
                 if isinstance(update, Mapping):
                     recorder.settle_parameters(update, keep_order=False)
                 elif not recorder.parameters:
-                    recorder.settle_size(int(np.prod(flatten.shape_of(update), dtype=object)))
+                    recorder.settle_size(prod(flatten.shape_of(update)))
                 flatten.check(update, recorder.parameters, whose)
                 self._buffers = recorder.buffers()
                 vectors, self._vectors = self._vectors, {}

@@ -5,6 +5,7 @@ the stored type's range become infinite, NaN stays NaN. Filters in the loop use 
 exactly what a later replay will read.
 """
 
+import sys
 from typing import Any, Final
 
 import numpy as np
@@ -14,9 +15,9 @@ from encagg_cli.rounds.layout import STORED_AS, StoredType
 
 BLOCK: Final = 65_536  # elements worked on at a time: stays in the processor's cache, and nothing large is allocated
 
-_BFLOAT16_QUIET_NAN: Final = np.uint16(0x0040)
-_BFLOAT16_INFINITY: Final = np.uint16(0x7F80)
-_WITHOUT_SIGN: Final = np.uint16(0x7FFF)
+_QUIET_NAN: Final = np.uint16(0x0040)  # a bit of bfloat16
+_ROUNDS_TO_INFINITY: Final = np.uint32(0x7F7F8000).view(np.float32)  # the least float32 beyond bfloat16's range
+_UPPER_HALF: Final = 1 if sys.byteorder == "little" else 0  # of a uint32 seen as two uint16
 
 
 def stored_dtype(stored_type: StoredType) -> np.dtype[np.generic]:
@@ -30,14 +31,7 @@ def encode(values: NDArray[np.floating], stored_type: StoredType, out: NDArray[n
     Returns whether a finite value became infinite because it was out of range.
     """
     if stored_type == "bfloat16":
-        overflowed = False
-        for start in range(0, len(values), BLOCK):
-            block = values[start : start + BLOCK]
-            bits = _to_bfloat16(block)
-            out[start : start + BLOCK] = bits
-            infinite = (bits & _WITHOUT_SIGN) == _BFLOAT16_INFINITY
-            overflowed = overflowed or bool(infinite.any() and np.isfinite(block[infinite]).any())
-        return overflowed
+        return _encode_bfloat16(values, out)
     events: list[str] = []
     with np.errstate(over="call", invalid="ignore", under="ignore", call=lambda kind, _: events.append(kind)):
         np.copyto(out, values, casting="unsafe")
@@ -71,19 +65,40 @@ def norm(stored: NDArray[Any], stored_type: StoredType) -> float:
         return float(np.sqrt(squares.sum()))
 
 
-def _to_bfloat16(values: NDArray[np.floating]) -> NDArray[np.uint16]:
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        single = values.astype(np.float32)
+def _encode_bfloat16(values: NDArray[Any], out: NDArray[Any]) -> bool:
+    overflowed = False
+    work = np.empty(min(BLOCK, len(values)), dtype=np.uint32)
+    for start in range(0, len(values), BLOCK):
+        block = values[start : start + BLOCK]
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            single = np.ascontiguousarray(block, dtype=np.float32)
+        if block.dtype.kind != "f" or block.dtype.itemsize > 4:
+            single = _rounded_to_odd(block, single)
+        bits = single.view(np.uint32)
+        # To the nearest, ties to even: add just less than half of the last place that stays, and one if it is odd.
+        sums = np.right_shift(bits, 16, out=work[: len(block)])
+        sums &= 1
+        sums += 0x7FFF
+        sums += bits
+        out[start : start + BLOCK] = sums.view(np.uint16)[_UPPER_HALF::2]
+        if not np.abs(single).max() < _ROUNDS_TO_INFINITY:  # also where it is NaN
+            is_nan = np.isnan(single)
+            upper = (bits[is_nan] >> np.uint32(16)).astype(np.uint16)
+            out[start : start + BLOCK][is_nan] = upper | _QUIET_NAN
+            overflowed |= bool((~(np.abs(single) < _ROUNDS_TO_INFINITY) & np.isfinite(block)).any())
+    return overflowed
+
+
+def _rounded_to_odd(values: NDArray[Any], single: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Values as float32, inexact ones rounded to the neighbour with an odd last bit.
+
+    Rounding such a one again gives what rounding once would: rounding to the nearest twice gets some ties wrong.
+    """
+    single = single.copy()
     bits = single.view(np.uint32)
-    if values.dtype.itemsize > 4:
-        # Rounding twice would round some ties the wrong way: first round to odd, from which the second step is exact.
-        exact = single.astype(values.dtype)
-        inexact = (exact != values) & np.isfinite(values) & np.isfinite(single) & (bits & 1 == 0)
-        too_large = inexact & (np.abs(exact) > np.abs(values))
-        bits[too_large] -= 1
-        bits[inexact & ~too_large] += 1
-    upper = (bits >> np.uint32(16)).astype(np.uint16)
-    is_nan = np.isnan(single)
-    rounded = ((bits + (np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1)))) >> np.uint32(16)).astype(np.uint16)
-    result: NDArray[np.uint16] = np.where(is_nan, upper | _BFLOAT16_QUIET_NAN, rounded)
-    return result
+    exact = single.astype(np.float64)
+    inexact = (exact != values) & np.isfinite(single) & (bits & 1 == 0)
+    too_large = inexact & (np.abs(exact) > np.abs(values))
+    bits[too_large] -= 1
+    bits[inexact & ~too_large] += 1
+    return single

@@ -18,13 +18,24 @@ from encagg_cli.rounds import layout
 from encagg_cli.rounds.compression import compress_row
 from encagg_cli.rounds.digest import ROW_DIGEST_BYTES, as_text, bytes_digest, combine
 from encagg_cli.rounds.encoding import stored_dtype
-from encagg_cli.rounds.hdf5 import allocate, changed, create_rows, pwrite, reserve, write_parameters, write_texts
+from encagg_cli.rounds.hdf5 import (
+    allocate,
+    changed,
+    create_rows,
+    pwrite,
+    reserve,
+    start_writing_back,
+    write_parameters,
+    write_texts,
+)
 from encagg_cli.rounds.layout import Parameter, StoredType, UpdateKind
 
 _RESERVED_BYTES: Final = 8 * 2**20  # small rows are reserved many at a time, as many as there are
 _RESERVED_ROWS: Final = 64  # what is reserved beyond is not given back as a whole
 _GATHERED_BYTES: Final = 16 * 2**20  # of compressed chunks, before the file is opened to take them
 _MARGIN_BYTES: Final = 2**16  # for what HDF5 notes of its own
+_WRITTEN_BACK_BYTES: Final = 4 * 2**20
+_NOTHING_DIRTY: Final = (2**63, 0)  # an empty range of bytes
 _FACTS_BYTES: Final = 2 * layout.TEXT_BYTES_LIMIT + 128  # of one upload, at most
 
 
@@ -74,12 +85,13 @@ class RoundStorage:
         self._row_bytes = n_parameters * stored_dtype(stored_type).itemsize
         self._columns = layout.plain_chunk_columns(n_parameters, stored_type)
         self._offsets: list[list[int]] = []  # of each reserved row's chunks
+        self._dirty = _NOTHING_DIRTY
 
     def begin(
         self, session: str, update_kind: UpdateKind, created: str, vectors: Mapping[str, NDArray[np.float32]]
     ) -> None:
         """Make the round, and write the global model and root gradient, (n_parameters,) each, by their names."""
-        allocate(self._descriptor, _MARGIN_BYTES)
+        allocate(self._descriptor, _MARGIN_BYTES + sum(vector.nbytes for vector in vectors.values()))
         with changed(self.path) as file:
             group = file.create_group(self._group)
             group.attrs[layout.ATTR_ROUND] = self._number
@@ -102,6 +114,7 @@ class RoundStorage:
                 self._reserve()
             for piece, offset in enumerate(self._offsets[index]):
                 pwrite(self._descriptor, row[piece * self._columns : (piece + 1) * self._columns], offset)
+            self._start_writing_back(self._offsets[index][0], self._offsets[index][-1] + self._row_bytes)
             return
         self.write_chunks(index, compress_row(row))
 
@@ -147,7 +160,7 @@ class RoundStorage:
     def _reserve(self) -> None:
         begin = len(self._offsets)
         count = begin + max(1, min(begin, _RESERVED_ROWS, _RESERVED_BYTES // self._row_bytes))
-        allocate(self._descriptor, _MARGIN_BYTES)
+        allocate(self._descriptor, _MARGIN_BYTES + (count - begin) * self._row_bytes)
         with changed(self.path) as file:
             updates = self._updates(file)
             updates.resize(count, axis=0)
@@ -155,6 +168,13 @@ class RoundStorage:
                 starts = range(0, self._n_parameters, self._columns)
                 infos = [updates.id.get_chunk_info_by_coord((row, start)) for start in starts]
                 self._offsets.append([int(info.byte_offset) for info in infos])
+
+    def _start_writing_back(self, start: int, stop: int) -> None:
+        first, last = self._dirty
+        self._dirty = min(start, first), max(stop, last)
+        if self._dirty[1] - self._dirty[0] >= _WRITTEN_BACK_BYTES:
+            start_writing_back(self._descriptor, *self._dirty)
+            self._dirty = _NOTHING_DIRTY
 
     def _write_gathered(self, index: int, chunks: list[tuple[int, bytes]], size: int) -> None:
         allocate(self._descriptor, _MARGIN_BYTES + size)

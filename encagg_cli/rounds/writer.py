@@ -19,7 +19,7 @@ from encagg_cli.rounds.compression import Compression
 from encagg_cli.rounds.digest import bytes_digest
 from encagg_cli.rounds.directory import create_locked, locked, round_files
 from encagg_cli.rounds.encoding import encode, norm, stored_dtype
-from encagg_cli.rounds.estimate import round_bytes
+from encagg_cli.rounds.estimate import human_bytes, round_bytes
 from encagg_cli.rounds.hdf5 import fdatasync
 from encagg_cli.rounds.layout import Parameter, StoredType, UpdateKind
 from encagg_cli.rounds.limits import check_settings, check_upload
@@ -278,6 +278,6 @@ def _check_disk(directory: Path, number: int, needed: int) -> None:
     free = shutil.disk_usage(directory).free
     if needed > free:
         raise OutputError(
-            f"{directory}: round {number} needs about {needed / 1e9:.2g} GB, and the disk has {free / 1e9:.2g} GB free",
+            f"{directory}: round {number} needs about {human_bytes(needed)}, and the disk has {human_bytes(free)} free",
             hint="free some space; encagg prune drops old rounds",
         )
