@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from encagg_cli.attacks.base import Attack, AttackNeed, Grade
+from encagg_cli.attacks.base import Grade
 from encagg_cli.attacks.scene import Columns, Matrix, Scene
+from encagg_cli.attacks.watching import Step, Watching
 from encagg_cli.filters.settings import setting
 
-Step = NDArray[np.float32]
 _LEAST, _MOST = 1e-5, 5.0  # bounds of the scale γ
 _REWARD, _PENALTY = 1.5, 0.5
 _SACRIFICE = 5.0  # how much louder the sacrificial uploads are
@@ -35,7 +35,7 @@ def predict(steps: list[Step]) -> Step:
 
 
 @dataclass(kw_only=True)
-class FedGhostLike(Attack):
+class FedGhostLike(Watching):
     """Attackers without data predict the next global change `ŝ` and upload multiples of it.
 
     Concealed uploads are `(1 - γ)·ŝ`; the share `sacrificial` uploads `-(1 + 5γ)·ŝ`. After a round in which the global
@@ -55,24 +55,16 @@ class FedGhostLike(Attack):
     least_cosine: float = setting(0.5, "cosine to the global change that counts as success", at_least=-1, at_most=1)
     window: int = setting(10, "how many global changes are remembered", at_least=1)
     noise: float = setting(0.0, "each attacker's own noise, in root mean squares of the prediction", at_least=0)
-    learning_rate: float | None = setting(None, "the server's, where updates are gradients (FedSGD)", above=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._scale = self.gamma
-        self._model: Step | None = None
         self._steps: deque[Step] = deque(maxlen=self.window)
         self._sent: tuple[int, float, Step] | None = None  # round, mean factor, prediction
 
-    def requires(self) -> frozenset[AttackNeed]:
-        return frozenset({AttackNeed.GLOBAL_MODEL})
-
-    def observe(self, number: int, global_model: Step) -> None:
-        if self._model is not None:
-            rate = np.float32(1.0 if self.learning_rate is None else -self.learning_rate)
-            self._steps.append((global_model - self._model) / rate)
-            self._adapt(number)
-        self._model = global_model
+    def see_step(self, number: int, step: Step) -> None:
+        self._steps.append(step)
+        self._adapt(number)
 
     def survey(self, scene: Scene) -> tuple[Step, NDArray[np.float64]] | None:
         """The prediction, and every attacker's factor on it, (m,)."""

@@ -4,15 +4,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from encagg_cli.attacks.base import Attack, AttackNeed, Grade
+from encagg_cli.attacks.base import AttackNeed, Grade
 from encagg_cli.attacks.scene import Columns, Matrix, Scene
+from encagg_cli.attacks.watching import Step, Watching
 from encagg_cli.filters.settings import setting
 
 
 @dataclass(kw_only=True)
-class FreeRider(Attack):
+class FreeRider(Watching):
     """Attackers do not train.
 
     "zero": they send the model back as it came, an all-zero update. "last-step": they send the last change of the
@@ -27,21 +27,16 @@ class FreeRider(Attack):
 
     mode: Literal["zero", "last-step"] = setting("zero", "what is sent")
     noise: float = setting(0.0, "each one's own noise, in root mean squares of the last global change", at_least=0)
-    learning_rate: float | None = setting(None, "the server's, where updates are gradients (FedSGD)", above=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._model: NDArray[np.float32] | None = None
-        self._step: NDArray[np.float32] | None = None
+        self._step: Step | None = None
 
     def requires(self) -> frozenset[AttackNeed]:
-        return frozenset({AttackNeed.GLOBAL_MODEL}) if self.mode == "last-step" or self.noise > 0 else frozenset()
+        return super().requires() if self.mode == "last-step" or self.noise > 0 else frozenset()
 
-    def observe(self, number: int, global_model: NDArray[np.float32]) -> None:
-        if self._model is not None:
-            rate = 1.0 if self.learning_rate is None else -self.learning_rate
-            self._step = (global_model - self._model) / np.float32(rate)
-        self._model = global_model
+    def see_step(self, number: int, step: Step) -> None:
+        self._step = step
 
     def survey(self, scene: Scene) -> float:
         """Standard deviation of the noise."""

@@ -1,7 +1,7 @@
 """The attackers' rehearsal: they run the filter they aim at on a round that they imagine, and see what would pass."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -11,9 +11,11 @@ from encagg_cli import filters
 from encagg_cli.attacks.base import as_stored
 from encagg_cli.attacks.scene import Columns, Knowledge, Matrix, Scene, Vector, column_blocks, columns_of, read_columns
 from encagg_cli.filters import Decision, Filter
+from encagg_cli.filters.passes import aggregate_pieces, sketch_for
 from encagg_cli.rounds.layout import Parameter
-from encagg_cli.sketch import GramNeed, RoundSketch, sketch_round
+from encagg_cli.sketch import ColumnSource, GramNeed, Need, RoundSketch, sketch_round
 from encagg_cli.sketch.compute import BLOCK_COLUMNS
+from encagg_cli.sketch.source import VectorSource
 
 Candidate = Callable[[Columns], Matrix]
 
@@ -23,7 +25,7 @@ class Outcome:
     """What a filter would make of a candidate.
 
     accepted  (m,) which of the crafted uploads would pass
-    harm      `‖aggregate - mean of the known honest updates‖`; for rules without weights, of the accepted uploads' mean
+    harm      `‖aggregate - mean of the known honest updates‖`
     """
 
     accepted: NDArray[np.bool_]
@@ -32,7 +34,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class ImaginedRound:
-    """A column source: the honest updates that the attackers know, and their candidate. Read in fixed blocks only.
+    """A column source: the honest updates that the attackers know, and their candidate.
 
     With all honest uploads known, it is the round that the server will see. With only their own, these stand for the
     honest clients.
@@ -41,6 +43,7 @@ class ImaginedRound:
     scene: Scene
     knowledge: Knowledge
     candidate: Candidate
+    _kept: dict[str, tuple[int, NDArray[np.float32]]] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def number(self) -> int:
@@ -76,27 +79,41 @@ class ImaginedRound:
     @cached_property
     def norms(self) -> Vector:
         squares = np.zeros(self.scene.attackers)
-        for start, stop in column_blocks(self.n_parameters):
-            squares += np.square(self._block(start, stop)[1].astype(np.float64)).sum(axis=1)
+        for start, _ in column_blocks(self.n_parameters):
+            crafted = self._block(start)[len(self.known) :]
+            squares += np.square(crafted.astype(np.float64)).sum(axis=1)
         honest = np.asarray(self.scene.source.norms)[self.scene.rows(self.known)]
         return np.concatenate([honest, np.sqrt(squares)])
 
+    @property
+    def vector_names(self) -> frozenset[str]:
+        source = self.scene.source
+        return source.vector_names if isinstance(source, VectorSource) else frozenset()
+
+    def read_vector(self, name: str, start: int, stop: int, out: NDArray[np.float32]) -> None:
+        source = self.scene.source
+        assert isinstance(source, VectorSource)  # or it has no vectors to ask for
+        source.read_vector(name, start, stop, out)
+
     def read_columns(self, start: int, stop: int, out: NDArray[np.float32]) -> None:
-        known, crafted = self._block(start, stop)
-        out[: len(known)], out[len(known) :] = known, crafted
+        first = start // BLOCK_COLUMNS * BLOCK_COLUMNS
+        for begin in range(first, stop, BLOCK_COLUMNS):
+            block = self._block(begin)
+            low, high = max(start, begin), min(stop, begin + block.shape[1])
+            out[:, low - start : high - start] = block[:, low - begin : high - begin]
 
-    @cached_property
-    def _only_block(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return self._make(0, self.n_parameters)
-
-    def _block(self, start: int, stop: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Known and crafted columns; those of a round of one block are made once."""
-        return self._only_block if self.n_parameters <= BLOCK_COLUMNS else self._make(start, stop)
-
-    def _make(self, start: int, stop: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _block(self, start: int) -> NDArray[np.float32]:
+        """A fixed block, known uploads before crafted ones; the last one is kept, which may be the only one."""
+        kept = self._kept.get("block")
+        if kept is not None and kept[0] == start:
+            return kept[1]
+        stop = min(start + BLOCK_COLUMNS, self.n_parameters)
         values = read_columns(self.scene.source, start, stop)
         columns = columns_of(self.scene, self.knowledge, start, stop, values)
-        return values[self.scene.rows(self.known)], as_stored(self.candidate(columns))
+        known = values[self.scene.rows(self.known)]
+        block = np.concatenate([known, as_stored(self.candidate(columns))])
+        self._kept["block"] = (start, block)
+        return block
 
 
 def rehearse(target: str, scene: Scene, knowledge: Knowledge, candidate: Candidate) -> Outcome:
@@ -106,22 +123,37 @@ def rehearse(target: str, scene: Scene, knowledge: Knowledge, candidate: Candida
     """
     imagined = ImaginedRound(scene, knowledge, candidate)
     chosen: Filter = filters.get(target)
-    sketch = sketch_round(imagined, (*chosen.needs(), GramNeed()))
+    sketch = sketch_for(imagined, [chosen], _with_gram)
     poisoned = {client: place >= len(imagined.known) for place, client in enumerate(imagined.client_ids)}
     trusted = {client for client, flag in zip(imagined.client_ids, imagined.trusted, strict=True) if flag}
     decision = chosen.decide(sketch, trusted=trusted, poisoned=poisoned)
+    accepted = decision.in_order(imagined.client_ids).accepted[len(imagined.known) :]
+    if decision.weight is None:
+        return Outcome(accepted, _harm_by_columns(imagined, chosen, decision))
     crafted = np.array([poisoned[client] for client in decision.clients])
-    return Outcome(
-        decision.in_order(imagined.client_ids).accepted[len(imagined.known) :], _harm(sketch, decision, crafted)
-    )
+    return Outcome(accepted, _harm(sketch, decision.clients, decision.weight, crafted))
 
 
-def _harm(sketch: RoundSketch, decision: Decision, crafted: NDArray[np.bool_]) -> float:
-    """Distance of the filter's aggregate from the honest mean, from the Gram matrix."""
-    accepted = decision.accepted / max(1, int(decision.accepted.sum()))
-    weight = accepted if decision.weight is None else decision.weight
+def _with_gram(source: ColumnSource, needs: Iterable[Need]) -> RoundSketch:
+    return sketch_round(source, (*needs, GramNeed()))
+
+
+def _harm_by_columns(imagined: ImaginedRound, chosen: Filter, decision: Decision) -> float:
+    """Distance of a coordinate-wise aggregate from the honest mean, column by column."""
+    square = 0.0
+    start = 0
+    for piece in aggregate_pieces(chosen, decision, imagined):
+        values = read_columns(imagined, start, start + len(piece))
+        honest = values[: len(imagined.known)].mean(axis=0, dtype=np.float64)
+        square += float(np.square(piece - honest).sum())
+        start += len(piece)
+    return float(np.sqrt(square))
+
+
+def _harm(sketch: RoundSketch, clients: Sequence[str], weight: Vector, crafted: NDArray[np.bool_]) -> float:
+    """Distance of a weighted sum from the honest mean, from the Gram matrix; all but `sketch` in `clients`' order."""
     difference = weight - ~crafted / (~crafted).sum()
-    place = {client: row for row, client in enumerate(decision.clients)}
+    place = {client: row for row, client in enumerate(clients)}
     difference = difference[[place[client] for client in sketch.clients]]
     gram = sketch.gram
     # Weights that sum to the same cancel the origin: then deviations lose no digits.

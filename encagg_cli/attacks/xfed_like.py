@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from encagg_cli.attacks.base import Attack, AttackNeed, Grade
+from encagg_cli.attacks.base import Grade
 from encagg_cli.attacks.scene import Columns, Matrix, Scene, Vector
+from encagg_cli.attacks.watching import Step, Watching
 from encagg_cli.filters.settings import setting
 
 
 @dataclass(kw_only=True)
-class XfedLike(Attack):
+class XfedLike(Watching):
     """Attacker `i` uploads `g_i - c·g_i/‖g_i‖`, reversed to the norm `median + k·MAD` of the last global changes.
 
     Nothing is shared among attackers, so their uploads differ as honest ones do. The paper's constants are not public;
@@ -27,21 +27,13 @@ class XfedLike(Attack):
 
     k: float = setting(1.0, "median absolute deviations above the median", at_least=0)
     window: int = setting(10, "how many global changes are remembered", at_least=1)
-    learning_rate: float | None = setting(None, "the server's, where updates are gradients (FedSGD)", above=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._model: NDArray[np.float32] | None = None
         self._sizes: deque[float] = deque(maxlen=self.window)
 
-    def requires(self) -> frozenset[AttackNeed]:
-        return frozenset({AttackNeed.GLOBAL_MODEL})
-
-    def observe(self, number: int, global_model: NDArray[np.float32]) -> None:
-        if self._model is not None:
-            change = float(np.linalg.norm((global_model - self._model).astype(np.float64)))
-            self._sizes.append(change / (self.learning_rate or 1.0))
-        self._model = global_model
+    def see_step(self, number: int, step: Step) -> None:
+        self._sizes.append(float(np.linalg.norm(step.astype(np.float64))))
 
     def survey(self, scene: Scene) -> Vector:
         """Factor on every attacker's own update, (m,)."""

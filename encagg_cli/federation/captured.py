@@ -20,6 +20,7 @@ from encagg_cli import __version__
 from encagg_cli.attacks import Attack, AttackNeed, canonical
 from encagg_cli.attacks.campaign import Campaign, RoundPlan
 from encagg_cli.attacks.schedule import Schedule
+from encagg_cli.attacks.watching import Watching
 from encagg_cli.errors import RoundNotFound, UnusableInput, UsageError
 from encagg_cli.federation.fresh import refuse_existing_run, remove_rounds, write_settings
 from encagg_cli.outputs import writing
@@ -140,6 +141,8 @@ def _honest_rounds(run: Run, numbers: Sequence[int]) -> tuple[tuple[int, ...], t
 def _check_needs(run: Run, numbers: Sequence[int], campaign: Campaign, alternatives: Run | None) -> None:
     if AttackNeed.GLOBAL_MODEL in campaign.requires:
         for number in numbers:
+            if run.round(number).update_kind == "gradient":
+                _check_learning_rates(campaign)
             if not run.round(number).has_global_model:
                 needing = next(a for a in campaign.attacks if AttackNeed.GLOBAL_MODEL in a.requires())
                 raise UnusableInput(
@@ -152,6 +155,16 @@ def _check_needs(run: Run, numbers: Sequence[int], campaign: Campaign, alternati
             f"{canonical(needing)} needs updates that were trained on changed labels",
             hint="name a run that holds them with --alternatives, or let `encagg simulate` train them",
         )
+
+
+def _check_learning_rates(campaign: Campaign) -> None:
+    """Where updates are gradients, a step of the model is one only up to the server's learning rate."""
+    for attack in campaign.attacks:
+        if isinstance(attack, Watching) and attack.requires() and attack.learning_rate is None:
+            raise UsageError(
+                f"{attack.name} must know the server's learning rate, because the run's updates are gradients",
+                hint=f"state it: {attack.name}(learning_rate=0.1)",
+            )
 
 
 def _poison(

@@ -12,12 +12,11 @@ from threadpoolctl import threadpool_limits
 
 from encagg_cli import filters
 from encagg_cli.federation.fresh import refuse_existing_run, remove_rounds, write_settings
-from encagg_cli.federation.loop import Federation, Update
+from encagg_cli.federation.loop import Federation, Update, as_source
 from encagg_cli.federation.setup import Setup
 from encagg_cli.filters import Filter, canonical
 from encagg_cli.filters.passes import aggregate_pieces, sketch_for
 from encagg_cli.rounds.memory import MemoryRound, by_name
-from encagg_cli.sketch import ArraySource
 from encagg_cli.verdicts.replay import check_requirements, judge_round
 
 if TYPE_CHECKING:
@@ -111,7 +110,8 @@ class Server:
 
     def _filtered(self, method: Filter, uploads: MemoryRound) -> Update | None:
         text = canonical(method)
-        source = self._source(uploads)
+        source = as_source(uploads, self._model)
+        self._model = uploads.global_model
         trusted = frozenset(c for c, flag in zip(uploads.client_ids, uploads.trusted, strict=True) if flag)
         decision = judge_round(sketch_for(source, [method]), uploads, {text: method}, trusted).decisions[text]
         self.accepted = decision.in_order(uploads.client_ids).accepted
@@ -122,23 +122,6 @@ class Server:
         if method.wants_aggregate():
             method.see_aggregate([self._aggregate])
         return self._aggregate.astype(np.float32)
-
-    def _source(self, uploads: MemoryRound) -> ArraySource:
-        """The round with the vectors that a replay of the recorded run has: the global model, and the last step."""
-        vectors: dict[str, NDArray[np.floating]] = {"global_model": uploads.global_model}
-        if self._model is not None:
-            vectors["last_step"] = uploads.global_model - self._model
-        self._model = uploads.global_model
-        return ArraySource(
-            uploads.updates,
-            uploads.client_ids,
-            uploads.trusted,
-            number=uploads.number,
-            vectors=vectors,
-            examples=[int(examples) for examples in uploads.num_examples],
-            layout=uploads.parameters,
-            update_kind=uploads.update_kind,
-        )
 
 
 def plain_mean(uploads: MemoryRound, finite: NDArray[np.bool_]) -> Update | None:

@@ -6,8 +6,9 @@ import pytest
 from encagg_cli import attacks, filters
 from encagg_cli.attacks import craft_matrix
 from encagg_cli.attacks.aimed import largest_accepted, most_harm
-from encagg_cli.attacks.rehearsal import Outcome, rehearse
+from encagg_cli.attacks.rehearsal import ImaginedRound, Outcome, rehearse
 from encagg_cli.errors import UsageError
+from encagg_cli.sketch.compute import BLOCK_COLUMNS
 
 HONEST, ATTACKERS = 10, 3
 KRUM = "multi-krum(f=3)"
@@ -25,6 +26,14 @@ def decide(target, g, crafted):
     return decision.accepted[HONEST:], float(np.linalg.norm(weight @ rows - g.mean(axis=0)))
 
 
+def test_the_harm_to_a_coordinate_wise_rule_is_that_of_its_own_aggregate(scene):
+    crafted = np.full((ATTACKERS, 40), -50.0)
+    seen = rehearse("median", scene, "all", lambda columns: crafted)
+    rows = np.vstack([scene.source.updates[:HONEST], crafted]).astype(np.float64)
+    expected = np.linalg.norm(np.median(rows, axis=0) - rows[:HONEST].mean(axis=0))
+    assert seen.harm == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("target", [KRUM, "cosine-to-known-benign", "encagg"])
 def test_a_rehearsal_sees_what_the_filter_does(scene, target):
     g = scene.source.updates[:HONEST].astype(np.float64)
@@ -33,6 +42,21 @@ def test_a_rehearsal_sees_what_the_filter_does(scene, target):
     accepted, harm = decide(target, scene.source.updates[:HONEST], crafted)
     np.testing.assert_array_equal(seen.accepted, accepted)
     assert seen.harm == pytest.approx(harm, rel=1e-4)
+
+
+def test_an_imagined_round_reads_the_same_in_any_pieces(make_scene):
+    scene = make_scene(honest=4, attackers=2, parameters=BLOCK_COLUMNS + 5000)
+    attack = attacks.get("lie(noise=1.0)")
+    imagined = ImaginedRound(scene, "all", lambda columns: attack.columns(columns, 1.5))
+    whole = np.empty((6, scene.n_parameters), dtype=np.float32)
+    imagined.read_columns(0, scene.n_parameters, whole)
+    np.testing.assert_array_equal(whole[:4], scene.source.updates[:4])
+    np.testing.assert_array_equal(whole[4:], craft_matrix(attack, scene))
+    for start, stop in ((10, 90), (BLOCK_COLUMNS - 3, BLOCK_COLUMNS + 7), (BLOCK_COLUMNS + 100, scene.n_parameters)):
+        piece = np.empty((6, stop - start), dtype=np.float32)
+        imagined.read_columns(start, stop, piece)
+        np.testing.assert_array_equal(piece, whole[:, start:stop])
+    np.testing.assert_allclose(imagined.norms, np.linalg.norm(whole.astype(np.float64), axis=1), rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["agr-tailored", "lie-optimised", "ipm-optimised"])

@@ -194,6 +194,20 @@ def test_attacks_on_the_global_model_need_it_stored(tmp_path):
     assert len(poison(with_model, tmp_path / "p", "xfed-like", schedule="always").rounds) == 2
 
 
+def test_attacks_that_watch_steps_of_gradients_must_be_told_the_learning_rate(tmp_path):
+    run = tmp_path / "run"
+    simulate(Setup(algorithm="fedsgd", rounds=3, clients=8), run=run)
+    with pytest.raises(UsageError, match="free-rider must know the server's learning rate"):
+        poison(run, tmp_path / "p", "free-rider(mode=last-step)", schedule="always")
+    poison(run, tmp_path / "p", "free-rider(mode=last-step,learning_rate=0.5)", schedule="always")
+    honest, ridden = contents(run), contents(tmp_path / "p")
+    mean = honest[1][2].mean(axis=0, dtype=np.float64)  # of the round before: what the step was made of
+    for row, label in zip(ridden[2][2], ridden[2][3], strict=True):
+        if label:
+            np.testing.assert_allclose(row, mean, atol=1e-6)
+    assert sum(ridden[2][3]) == 2
+
+
 def test_an_existing_output_is_kept_unless_forced(honest, tmp_path):
     poison(honest, tmp_path / "p", "lie")
     (tmp_path / "p" / "notes.txt").write_text("mine")

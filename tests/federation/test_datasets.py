@@ -10,6 +10,10 @@ from encagg_cli.errors import UnusableInput, UsageError
 from encagg_cli.federation import datasets
 
 
+def packed(contents):
+    return gzip.compress(contents, mtime=0)  # without the time: the same bytes in every process
+
+
 def idx(values):
     header = (0x0800 | values.ndim).to_bytes(4, "big") + b"".join(size.to_bytes(4, "big") for size in values.shape)
     return header + values.astype(np.uint8).tobytes()
@@ -21,7 +25,7 @@ def mnist(tmp_path):
     images = {"train": rng.integers(0, 256, (30, 28, 28)), "t10k": rng.integers(0, 256, (10, 28, 28))}
     labels = {name: rng.integers(0, 10, len(values)) for name, values in images.items()}
     for name in images:
-        (tmp_path / f"{name}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images[name])))
+        (tmp_path / f"{name}-images-idx3-ubyte.gz").write_bytes(packed(idx(images[name])))
         (tmp_path / f"{name}-labels-idx1-ubyte").write_bytes(idx(labels[name]))
     return tmp_path, images, labels
 
@@ -96,16 +100,17 @@ def test_missing_files_are_named(tmp_path, mnist):
     ("name", "contents", "message"),
     [
         ("train-images-idx3-ubyte.gz", b"not gzip", "cannot read"),
-        ("train-images-idx3-ubyte.gz", gzip.compress(b"\0\0\x08\x01\0\0\0\1\5"), "not an IDX file of images"),
-        ("train-images-idx3-ubyte.gz", gzip.compress(b"\0\0\x08\x03" + b"\0\0\0\2" * 3 + b"abc"), "and holds 3"),
-        ("train-images-idx3-ubyte.gz", gzip.compress(idx(np.zeros((4, 28, 28)))), "4 images"),
+        ("train-images-idx3-ubyte.gz", packed(b"\0\0\x08\x01\0\0\0\1\5"), "not an IDX file of images"),
+        ("train-images-idx3-ubyte.gz", packed(b"\0\0\x08\x03" + b"\0\0\0\2" * 3 + b"abc"), "and holds 3"),
+        ("train-images-idx3-ubyte.gz", packed(idx(np.zeros((4, 28, 28)))), "4 images"),
         ("train-labels-idx1-ubyte", idx(np.full(30, 11)), "labels other than 0 to 9"),
         (
             "train-images-idx3-ubyte.gz",
-            gzip.compress(idx(np.arange(30 * 784).reshape(30, 28, 28) ** 2 % 251))[:-20],
+            packed(idx(np.arange(30 * 784).reshape(30, 28, 28) ** 2 % 251))[:-20],
             "cannot read",
         ),
     ],
+    ids=["not-gzip", "labels-for-images", "too-short", "other-count", "wrong-labels", "cut-off"],
 )
 def test_damaged_mnist_files_are_named(mnist, name, contents, message):
     folder = mnist[0]
@@ -115,7 +120,7 @@ def test_damaged_mnist_files_are_named(mnist, name, contents, message):
     assert name.removesuffix(".gz") in str(caught.value)
 
 
-@pytest.mark.parametrize("contents", [b"", b"x" * 3072])
+@pytest.mark.parametrize("contents", [b"", b"x" * 3072], ids=["empty", "cut-off"])
 def test_damaged_cifar_files_are_named(cifar, contents):
     (cifar[0] / "test_batch.bin").write_bytes(contents)
     with pytest.raises(UnusableInput, match=r"test_batch\.bin is not made of CIFAR-10 records"):

@@ -65,6 +65,17 @@ def test_label_flippers_upload_training_on_flipped_labels_and_others_stay_honest
     assert not np.array_equal(flipped, clean.updates[row])
 
 
+def test_in_fedsgd_attackers_that_watch_the_model_are_told_the_learning_rate(tmp_path):
+    setup = Setup(algorithm="fedsgd", rounds=3, attacks=("free-rider(mode=last-step)",), schedule="always")
+    simulate(setup, run=tmp_path / "run")
+    with Run.open(tmp_path / "run") as run:
+        before, after = run.round(1), run.round(2)
+        rows = before.rows(range(20)).mean(axis=0, dtype=np.float64)
+        ridden = after.rows(np.flatnonzero(after.poisoned == 1))
+        np.testing.assert_allclose(ridden, np.tile(rows, (6, 1)), atol=1e-6)
+        assert set(after.attack) == {"", "free-rider(learning_rate=0.5,mode=last-step)"}
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("method", ["encagg", "cosine-to-known-benign"])
 def test_a_replay_of_the_recorded_run_gives_the_verdicts_of_the_loop(tmp_path, method, dtype):

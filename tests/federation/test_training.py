@@ -146,6 +146,18 @@ def test_torchs_own_generator_is_left_alone():
     assert torch.equal(torch.random.get_rng_state(), expected)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("name", ["logistic", "mlp", "cnn"])
+def test_a_gpu_trains_as_the_processor_does(name):
+    vector = Model(name, DIGITS).initial(np.random.default_rng(0))
+    here, there = (
+        Clients(DIGITS, SHARDS, Model(name, DIGITS, device), LocalTraining(), seed=0) for device in ("cpu", "cuda")
+    )
+    np.testing.assert_allclose(there.update(0, 0, vector), here.update(0, 0, vector), atol=1e-4)
+    assert there.accuracy(vector) == pytest.approx(here.accuracy(vector), abs=0.01)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
