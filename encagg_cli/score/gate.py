@@ -29,7 +29,10 @@ class Bound:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one gate for one method. `why` says in words what fell short; empty where it passed."""
+    """What came of one gate for one method. `why` says in words what fell short; empty where it passed.
+
+    A gate against a baseline has the baseline's figure and how much worse than that is allowed.
+    """
 
     method: str
     metric: str
@@ -40,14 +43,16 @@ class Outcome:
     attack: str | None = None
     why: str = ""
     baseline: float | None = None
+    drop: float | None = None
 
     @property
     def name(self) -> str:
-        """The gate in a few words: `encagg: recall >= 0.9 for lie`. Hostile text is still in it."""
-        bound = "" if self.bound is None else f" {self.relation} {shown(self.bound)}"
+        """The gate in a few words, the same from build to build: `encagg: recall >= 0.9 for lie`. May be hostile text."""
+        metric = f"{self.method}: {self.metric.replace('_', '-')}"
+        if self.drop is not None:
+            return f"{metric} within {shown(self.drop)} of the baseline"
         of = f" for {self.attack or 'an attack without a name'}" if self.attack is not None else ""
-        than = " (baseline)" if self.baseline is not None else ""
-        return f"{self.method}: {self.metric.replace('_', '-')}{bound}{of}{than}"
+        return f"{metric} {self.relation} {shown(self.bound)}{of}"
 
 
 def parse_bounds(metric: str, kind: Literal["min", "max"], texts: Iterable[str]) -> Iterator[Bound]:
@@ -144,29 +149,33 @@ def _against_baseline(
 ) -> Iterator[Outcome]:
     compared = [name for name in METRICS if name in drops or ("" in drops and _is_comparable(name, baseline))]
     if not compared:
-        yield Outcome(
-            one.method, "baseline", ">=", None, None, passed=False, why="undefined: the baseline defines no metric"
-        )
+        why = "undefined: the baseline defines no metric"
+        yield Outcome(one.method, "every metric", ">=", None, None, passed=False, why=why, drop=drops.get(""))
     for name in compared:
         drop = drops[name] if name in drops else drops[""]
-        higher = METRICS[name].better == "higher"
-        relation: Relation = ">=" if higher else "<="
         figure, was = one.total.figures[name], baseline.get(name)
-        if was is None:
-            yield Outcome(one.method, name, relation, figure, None, passed=False, why="undefined in the baseline")
-            continue
-        # In decimals as they are written, so that 0.92 − 0.02 is 0.9, and not a little more.
-        change = Decimal(repr(drop)) if higher else -Decimal(repr(drop))
-        exact = Decimal(repr(was)) - change
-        bound = float(exact)
-        if figure is None:
+        bound, passed, why = _against(name, figure, was, drop)
+        if not why and figure is None:
             why = f"undefined: {why_undefined(name, one.total.counts)}; the baseline has {shown(was)}"
-            passed = False
-        else:
-            now = Decimal(repr(figure))
-            passed = now >= exact if higher else now <= exact
-            why = "" if passed else f"{shown(figure)} is worse than the baseline's {shown(was)} by more than {drop:g}"
-        yield Outcome(one.method, name, relation, figure, bound, passed, why=why, baseline=was)
+        relation: Relation = ">=" if METRICS[name].better == "higher" else "<="
+        yield Outcome(one.method, name, relation, figure, bound, passed, why=why, baseline=was, drop=drop)
+
+
+def _against(name: str, figure: float | None, was: float | None, drop: float) -> tuple[float | None, bool, str]:
+    """The bound that a baseline sets, whether a figure keeps it, and why not, as far as that is about figures.
+
+    In decimals as they are written, so that 0.92 − 0.02 is 0.9, and not a little more.
+    """
+    if was is None:
+        return None, False, "undefined in the baseline"
+    higher = METRICS[name].better == "higher"
+    exact = Decimal(repr(was)) + (-Decimal(repr(drop)) if higher else Decimal(repr(drop)))
+    if figure is None:
+        return float(exact), False, ""
+    now = Decimal(repr(figure))
+    passed = now >= exact if higher else now <= exact
+    why = "" if passed else f"{shown(figure)} is worse than the baseline's {shown(was)} by more than {drop:g}"
+    return float(exact), passed, why
 
 
 def _is_comparable(name: str, baseline: Mapping[str, float | None]) -> bool:

@@ -67,6 +67,7 @@ def _gate(outcome: "Outcome") -> dict[str, Any]:
         "figure": outcome.figure,
         "bound": outcome.bound,
         "baseline": outcome.baseline,
+        "drop": outcome.drop,
         "passed": outcome.passed,
         "why": outcome.why,
     }

@@ -20,7 +20,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from encagg_cli.errors import UnusableInput
-from encagg_cli.rounds.reader import Run
 
 Source = Literal["csv", "parquet", "json", "run", "verdicts", "none"]
 Upload = tuple[int, str]
@@ -105,6 +104,8 @@ def read_labels(path: Path) -> LabelTable:
 
 def labels_of_run(path: Path) -> LabelTable:
     """The labels that are stored with a run. Raises UnusableInput."""
+    from encagg_cli.rounds.reader import Run  # HDF5 is loaded only for those who need it
+
     rounds: list[NDArray[np.int64]] = []
     clients: list[str] = []
     truths: list[NDArray[np.int8]] = []

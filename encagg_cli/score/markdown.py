@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _SHOWN: Final = ("precision", "recall", "f1", "fpr", "benign_retention", "auroc", "average_precision", "clean_fpr")
 _WITH_INTERVAL: Final = ("precision", "recall", "f1", "fpr", "auroc")
 _LONGEST: Final = 200
+_LONGEST_SIGNATURE: Final = 100_000
 _END_OF_DETAILS: Final = "</details>"
 _CUT: Final = "\n_Cut short here: the rest did not fit._\n"
 _LONGEST_CUT: Final = len(f"{_END_OF_DETAILS}\n{_CUT}")
@@ -42,7 +43,11 @@ def _lines(score: "Score", outcomes: Sequence[Outcome], by: Sequence[str]) -> It
         for table in by:
             if table in {"round", "client"}:
                 yield from _details(one, table)
-    yield f"Signature: {_code(str(score.signature), longest=4000)}"
+    yield "<details><summary>signature</summary>"
+    yield ""
+    yield _span(str(score.signature), _LONGEST_SIGNATURE)
+    yield ""
+    yield _END_OF_DETAILS
 
 
 def _gate_row(outcome: Outcome) -> tuple[str, ...]:
@@ -94,9 +99,14 @@ def _table(
     yield ""
 
 
-def _code(text: str, *, longest: int = _LONGEST) -> str:
-    """Text from a file as a code span of one line that a table's cell can hold."""
-    visible = console.plain(text).replace("`", "\\x60").replace("|", "\\x7c")
+def _code(text: str) -> str:
+    """Text from a file as a code span that a table's cell can hold."""
+    return _span(text.replace("|", "\\x7c"), _LONGEST)
+
+
+def _span(text: str, longest: int) -> str:
+    """Text from a file as a code span of one line."""
+    visible = console.plain(text).replace("`", "\\x60")
     if len(visible) > longest:
         visible = f"{visible[: longest - 3]}..."
     return f"`{visible}`" if visible.strip() else ""

@@ -42,7 +42,7 @@ def render(score: "Score", outcomes: Sequence[Outcome], by: Sequence[str], to: "
 
 
 def _figures(score: "Score", to: "Console") -> Table:
-    table = Table()
+    table = Table(pad_edge=False)
     table.add_column("method", overflow="fold")
     if not score.has_labels:
         for heading in ("rounds", "uploads", "rejected", "share"):
@@ -100,11 +100,14 @@ def _gates(outcomes: Sequence[Outcome], to: "Console") -> Table:
     table.add_column("")
     table.add_column("gate", overflow="fold")
     table.add_column("figure", justify="right", no_wrap=True)
-    table.add_column("why", overflow="fold")
+    failed = any(not outcome.passed for outcome in outcomes)
+    if failed:
+        table.add_column("why", overflow="fold")
     for outcome in outcomes:
         mark = Text("passed", style="green") if outcome.passed else Text("FAILED", style="bold red")
         figure = wording.UNDEFINED if outcome.figure is None else shown(outcome.figure)
-        table.add_row(mark, _safe(outcome.name, to, longest=200), figure, _safe(outcome.why, to, longest=400))
+        why = (_safe(outcome.why, to, longest=400),) if failed else ()
+        table.add_row(mark, _safe(outcome.name, to, longest=200), figure, *why)
     return table
 
 

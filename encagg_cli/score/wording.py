@@ -1,5 +1,6 @@
 """Words that the text and the Markdown form of a score share."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -37,6 +38,7 @@ def verdict_on(outcomes: "Sequence[Outcome]") -> str:
 
 def next_step(score: "Score", outcomes: "Sequence[Outcome]", verdicts: str) -> str:
     """What to do next, as a command where there is one."""
+    verdicts = shlex.quote(verdicts)
     failed = [outcome for outcome in outcomes if not outcome.passed]
     if failed and score.has_labels:
         by = "client" if failed[0].metric in {"fpr", "clean_fpr", "precision", "benign_retention"} else "attack"

@@ -122,7 +122,7 @@ class TestText:
         assert max(map(len, shown.splitlines())) <= 80
         for part in ("900 uploads in 100 rounds: 282 poisoned, 618 honest", "not counted: 100 of known-benign"):
             assert part in " ".join(shown.split())
-        encagg = next(line for line in shown.splitlines() if line.startswith("│ encagg "))
+        encagg = next(line for line in shown.splitlines() if line.startswith("│encagg "))
         cells = [cell.strip() for cell in encagg.split("│")]
         assert cells[2:8] == ["0.940", "1.000", "0.969", "0.029", "1.000", "0.333"]
         assert "by round, 0 to 99" in shown
@@ -180,6 +180,7 @@ class TestJson:
             "figure": first["metrics"]["recall"] * 186 / 282,
             "bound": 0.9,
             "baseline": None,
+            "drop": None,
             "passed": False,
             "why": document["gates"][0]["why"],
         }
@@ -253,8 +254,8 @@ class TestMarkdown:
         document = markdown.render(ordinary, outcomes, ["round"])
         assert "### encagg score: 1 of 3 gates failed" in document
         assert "| `multi-krum(f=8): recall >= 0.9` | 0.659574 | **failed** | `0.659574 is below 0.9` |" in document
-        assert document.count("<details>") == document.count("</details>") == 6
-        assert str(ordinary.signature).replace("|", "\\x7c")[:50] in document
+        assert document.count("<details>") == document.count("</details>") == 7
+        assert f"`{ordinary.signature}`" in document
 
     def test_hostile_text_stays_inside_its_cell(self, hostile: tuple[Score, list[Outcome]]) -> None:
         document = markdown.render(*hostile, ["round", "client"])

@@ -204,7 +204,7 @@ class TestBaseline:
             ({"tn": 9, "fp": 1}, {"tn": 8, "fp": 2}, "clean-fpr=0.1", []),
             ({"tp": 1, "tn": 1}, {"tn": 1}, "recall=1", ["recall"]),  # undefined now
             ({"tn": 1}, {"tp": 1, "tn": 1}, "recall=1", ["recall"]),  # undefined then
-            ({"unknown": 1}, {"tp": 1, "tn": 1}, "1", ["baseline"]),  # nothing to compare with
+            ({"unknown": 1}, {"tp": 1, "tn": 1}, "1", ["every metric"]),  # nothing to compare with
             ({"tp": 10, "tn": 10}, {"tp": 8, "fn": 2, "tn": 10}, "0.5 recall=0.1", ["recall"]),
         ],
     )
