@@ -26,7 +26,8 @@ class ShieldFL(Filter):
     aggregate: the plain mean of the directions.
 
     The last aggregate is the stored step where the round has one (`stored-step`), else this filter's own (`own-step`),
-    known through a random projection of `buckets` numbers. The rule has no verdict of its own: an upload is rejected
+    known through a random projection of `buckets` numbers: cosines to it
+    are then off by about 0.01 (8,192 buckets). The rule has no verdict of its own: an upload is rejected
     where its confidence is at most `reject_at` times the median one. The statistic is `cos(g_i, g*)`.
     """
 

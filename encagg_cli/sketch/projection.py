@@ -8,6 +8,7 @@ of at most `‖x‖ ‖y‖ √(2/m)`; cosines near ±1 are kept far more closel
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from encagg_cli.errors import UsageError
 from encagg_cli.sketch.needs import Block, Header, Need, Partial
 from encagg_cli.sketch.pages import PAGE_COLUMNS, signs
+
+FEWEST_BUCKETS = 64
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Projected:
 
 @dataclass(frozen=True)
 class ProjectionNeed(Need):
-    """Count sketch of every update, `buckets` numbers each (a power of two up to 65,536).
+    """Count sketch of every update, `buckets` numbers each (a power of two from 64 to 65,536).
 
     Column `c` of the `g`-th run of `buckets` columns goes, with a random sign, to bucket `(c + s_g) mod buckets`, `s_g`
     a random shift. The last step is projected along with them, where the round has it.
@@ -85,10 +88,19 @@ class ProjectionNeed(Need):
         return folded
 
     def _shift(self, run: int) -> int:
-        return int(np.random.default_rng((self.seed, 3, run)).integers(self.buckets))
+        page, within = divmod(run, PAGE_COLUMNS // self.buckets)
+        return int(_shifts(self.seed, self.buckets, page)[within])
+
+
+@lru_cache(maxsize=8)
+def _shifts(seed: int, buckets: int, page: int) -> NDArray[np.int64]:
+    """The shifts of the runs of columns in one page; asked for by every block of it, so kept."""
+    return np.random.default_rng((seed, 3, page)).integers(buckets, size=PAGE_COLUMNS // buckets)
 
 
 def check_buckets(label: str, buckets: int) -> None:
-    """Raise UsageError where `buckets` is not a power of two up to a page."""
-    if not 1 <= buckets <= PAGE_COLUMNS or buckets & (buckets - 1):
-        raise UsageError(f"{label} must have a power of two up to {PAGE_COLUMNS} as its size, not {buckets}")
+    """Raise UsageError where `buckets` is not a power of two from 64 to a page."""
+    if not FEWEST_BUCKETS <= buckets <= PAGE_COLUMNS or buckets & (buckets - 1):
+        raise UsageError(
+            f"{label} has a power of two from {FEWEST_BUCKETS} to {PAGE_COLUMNS} as its size, not {buckets}"
+        )

@@ -97,6 +97,11 @@ class SignedEnergyNeed(Need):
     uses_raw = True
     vectors = frozenset({"last_step"})
 
+    @property
+    def key(self) -> str:
+        """Own signs are of one round of one replay: not worth keeping."""
+        return repr(self) if self.own is None else ""
+
     def partial(self, block: Block, header: Header) -> Partial:
         vector = block.vectors.get("last_step")
         if vector is not None:
