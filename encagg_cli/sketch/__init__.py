@@ -27,10 +27,11 @@ from encagg_cli.sketch.compute import RoundSketch, sketch_round
 from encagg_cli.sketch.gram import Gram
 from encagg_cli.sketch.needs import Block, GramNeed, Header, Need
 from encagg_cli.sketch.planes import principal_coordinates
+from encagg_cli.sketch.progress import Progress
 from encagg_cli.sketch.source import ArraySource, ColumnSource
 
 if TYPE_CHECKING:
-    from encagg_cli.sketch.sketcher import Progress, Sketcher, sketch_run
+    from encagg_cli.sketch.sketcher import Sketcher, sketch_run
 
 __all__ = [
     "ArraySource",
@@ -50,6 +51,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Progress", "Sketcher", "sketch_run"):  # they read stored runs, and filters do not import HDF5
+    if name in ("Sketcher", "sketch_run"):  # they read stored runs, and filters do not import HDF5
         return getattr(import_module("encagg_cli.sketch.sketcher"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

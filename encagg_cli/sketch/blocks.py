@@ -124,14 +124,28 @@ def read_tiles(
     index: int, rows: Rows, buffers: Buffers, *, at_a_time: int = 1, device: Device = "cpu"
 ) -> Iterator[Block]:
     """The tiles of block `index` in order, each valid until the next is asked for; `at_a_time` of them are read."""
-    first = index * BLOCK_COLUMNS
-    last = min(first + BLOCK_COLUMNS, rows.header.n_parameters)
     width = tile_columns(len(rows.header.clients))
-    for begin in range(first, last, width * at_a_time):
-        end = min(begin + width * at_a_time, last)
+    for begin, end in _pieces(index, rows, width * at_a_time):
         piece = Piece(rows, begin, end, buffers)
         for start in range(begin, end, width):
             yield piece.tile(start, min(start + width, end), device)
+
+
+def read_stored(index: int, rows: Rows, buffers: Buffers, *, at_a_time: int = 1) -> Iterator[tuple[int, Columns]]:
+    """The same columns as they are stored: first column and values (n, columns) of one tile after the other."""
+    width = tile_columns(len(rows.header.clients))
+    for begin, end in _pieces(index, rows, width * at_a_time):
+        values = rows.read(begin, end, buffers)
+        for start in range(begin, end, width):
+            yield start, values[:, start - begin : min(start + width, end) - begin]
+
+
+def _pieces(index: int, rows: Rows, columns: int) -> Iterator[tuple[int, int]]:
+    """First and last columns of what is read at a time of block `index`."""
+    first = index * BLOCK_COLUMNS
+    last = min(first + BLOCK_COLUMNS, rows.header.n_parameters)
+    for begin in range(first, last, columns):
+        yield begin, min(begin + columns, last)
 
 
 def centre(stored: Columns, header: Header, out: Columns) -> Columns:

@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import local
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.engine import in_order, one_blas_thread, open_engine
 from encagg_cli.errors import UnusableInput
-from encagg_cli.sketch.blocks import BLOCK_COLUMNS, Buffers, Rows, block_count, read_tiles
+from encagg_cli.sketch.blocks import BLOCK_COLUMNS, Buffers, Rows, block_count, read_stored, read_tiles
 from encagg_cli.sketch.gram import Gram
 from encagg_cli.sketch.needs import Device, GramNeed, Header, Need, Partial, SquaresNeed
 from encagg_cli.sketch.source import ColumnSource, VectorSource
@@ -57,6 +57,19 @@ class RoundSketch:
     @property
     def number(self) -> int:
         return self.header.number
+
+
+class Combiner(Protocol):
+    """Makes columns of something else out of columns of updates: an aggregate, say."""
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers it makes of a column."""
+        ...
+
+    def combine(self, values: NDArray[np.float32], start: int) -> NDArray[np.float64]:
+        """(outputs, c) from the finite clients' stored values in id order, (n, c), from column `start` on."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -129,6 +142,15 @@ def compute_block(plan: Plan, index: int, buffers: Buffers, *, at_a_time: int = 
             for need, own in zip(plan.needs, sums, strict=True):
                 accumulate(own, need.partial(block, plan.header))
     return sums
+
+
+def combine_block(
+    plan: Plan, index: int, buffers: Buffers, combiner: Combiner, *, at_a_time: int = 1
+) -> NDArray[np.float64]:
+    """What a combiner makes of one block's columns, (outputs, columns)."""
+    with one_blas_thread():
+        tiles = read_stored(index, plan.rows, buffers, at_a_time=at_a_time)
+        return np.concatenate([combiner.combine(values, start) for start, values in tiles], axis=1)
 
 
 def accumulate(sums: Sums, partial: Partial) -> None:

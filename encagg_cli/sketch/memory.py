@@ -48,43 +48,81 @@ def format_size(size: float) -> str:
 
 
 @dataclass(frozen=True)
+class Costs:
+    """What a pass over a round takes beside the columns that it reads, in bytes.
+
+    result   what comes of a block, and is on its way to whoever adds it up
+    kept     what there is once: the sums over all blocks, the figures made of them
+    working  what a worker needs while it looks at one tile
+    """
+
+    plan: Plan
+    result: int
+    kept: int
+    working: int
+
+    @classmethod
+    def of_sketch(cls, plan: Plan) -> "Costs":
+        """Of computing the plan's needs."""
+        width = tile_columns(len(plan.header.clients))
+        held = sum(need.held_bytes(plan.header) for need in plan.needs)
+        figures = sum(need.figure_bytes(plan.header) for need in plan.needs)
+        working = max((need.working_bytes(plan.header, width) for need in plan.needs), default=0)
+        raw = 4 * len(plan.header.clients) * width if plan.rows.keep_raw else 0
+        return cls(plan, held, held + figures, working + raw)
+
+    @classmethod
+    def of_columns(cls, plan: Plan, outputs: int) -> "Costs":
+        """Of combining columns: `outputs` numbers a column, made from float64 copies of the tile."""
+        n = len(plan.header.clients)
+        return cls(plan, 8 * outputs * BLOCK_COLUMNS, 0, 8 * 4 * n * tile_columns(n))
+
+
+@dataclass(frozen=True)
 class Budget:
-    """How one round is computed within the limit.
+    """How a pass over one round is made within the limit.
 
     at_a_time        tiles that a worker reads at once
     blocks_per_task  blocks that make one task
-    share            how much of `room` each task takes: tasks under way or waiting to be fetched
+    share            how much of `ROOM` each task takes: tasks under way or waiting to be fetched
     least            bytes that no setting could do without
+    waiting          bytes of results that may be about while nobody fetches any
     """
 
     at_a_time: int
     blocks_per_task: int
     share: int
     least: int
+    waiting: int
 
 
 ROOM = 2**20  # shares of memory that are given out to tasks
 
 
-def make_budget(plan: Plan, limit: int, workers: int, *, in_process: bool, whole_blocks: bool = False) -> Budget:
-    """Fit a round's pass into `limit` bytes. Raises UsageError, naming the least that would do, where nothing fits.
+def make_budget(
+    costs: Costs,
+    limit: int,
+    workers: int,
+    *,
+    in_process: bool,
+    whole_blocks: bool = False,
+    comfortable: int | None = None,
+) -> Budget:
+    """Fit a pass into `limit` bytes. Raises UsageError, naming the least that would do, where nothing fits.
 
     `whole_blocks`: reading less than a block's columns at once costs as much as reading the block (compressed rows).
+    Up to `comfortable` bytes (the limit, if not given) are taken for speed alone.
     """
+    plan = costs.plan
     n = max(1, len(plan.header.clients))
     width = tile_columns(n)
     tiles = BLOCK_COLUMNS // width
-    held = sum(need.held_bytes(plan.header) for need in plan.needs)
-    figures = sum(need.figure_bytes(plan.header) for need in plan.needs)
-    working = max((need.working_bytes(plan.header, width) for need in plan.needs), default=0)
     copies = 1 if in_process else 3  # a result of another process is there, on its way, and here
-
-    def worker(at_a_time: int) -> int:
-        raw = width if plan.rows.keep_raw else 0
-        return 4 * n * (width * at_a_time + raw) + working + _BLAS_BYTES
+    comfortable = limit if comfortable is None else comfortable
 
     def total(at_a_time: int, blocks: int, tasks: int) -> int:
-        return held + figures + min(tasks, workers) * worker(at_a_time) + tasks * copies * blocks * held
+        worker = 4 * n * width * at_a_time + costs.working + _BLAS_BYTES
+        return costs.kept + min(tasks, workers) * worker + tasks * copies * blocks * costs.result
 
     least = total(1, 1, 1)
     if least > limit:
@@ -92,14 +130,21 @@ def make_budget(plan: Plan, limit: int, workers: int, *, in_process: bool, whole
             f"round {plan.header.number} of {n} clients cannot be filtered in {format_size(limit)}",
             hint=f"--memory {format_size(least)} is the least that would do",
         )
-    wanted = tiles if whole_blocks else min(tiles, max(1, _PIECE_BYTES // (4 * n * width), _PIECE_COLUMNS // width))
-    at_a_time = wanted
-    while at_a_time > 1 and total(at_a_time, 1, workers) > limit:
+    at_a_time = min(tiles, max(1, _PIECE_BYTES // (4 * n * width), _PIECE_COLUMNS // width))
+    if whole_blocks:
+        at_a_time = tiles
+    while at_a_time > 1 and total(at_a_time, 1, workers) > comfortable:
         at_a_time = max(1, at_a_time // 2)
     blocks = max(1, min(_TASK_BYTES // (4 * n * BLOCK_COLUMNS), -(-plan.n_blocks // (4 * workers))))
-    while blocks > 1 and total(at_a_time, blocks, 2 * workers) > limit:
+    while blocks > 1 and total(at_a_time, blocks, 2 * workers) > comfortable:
         blocks //= 2
     tasks = 1
-    while tasks < 2 * workers and total(at_a_time, blocks, tasks + 1) <= limit:
+    while tasks < 2 * workers and total(at_a_time, blocks, tasks + 1) <= comfortable:
         tasks += 1
-    return Budget(at_a_time, blocks, -(-ROOM // tasks) if tasks > 1 else ROOM, least)
+    return Budget(
+        at_a_time=at_a_time,
+        blocks_per_task=blocks,
+        share=-(-ROOM // tasks),
+        least=least,
+        waiting=costs.kept + tasks * copies * blocks * costs.result,
+    )

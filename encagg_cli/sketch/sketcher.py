@@ -2,10 +2,14 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import TracebackType
 from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from encagg_cli.engine import EngineName, in_order, one_blas_thread, open_engine
 from encagg_cli.errors import UnusableInput, UsageError
@@ -13,25 +17,16 @@ from encagg_cli.rounds.encoding import stored_dtype
 from encagg_cli.rounds.reader import Run, StoredRound
 from encagg_cli.sketch.blocks import BLOCK_COLUMNS
 from encagg_cli.sketch.cache import CacheSetting, Origin, SketchCache
-from encagg_cli.sketch.compute import Plan, RoundSketch, Sums, add_up, figures_of, make_plan, sketch_round
-from encagg_cli.sketch.memory import DEFAULT_MEMORY, ROOM, make_budget, parse_size
-from encagg_cli.sketch.needs import Device, Need
+from encagg_cli.sketch.compute import Combiner, Plan, RoundSketch, Sums, add_up, figures_of, make_plan, sketch_round
+from encagg_cli.sketch.memory import DEFAULT_MEMORY, ROOM, Budget, Costs, make_budget, parse_size
+from encagg_cli.sketch.needs import Device, GramNeed, Need
+from encagg_cli.sketch.progress import Progress, Tally
 from encagg_cli.sketch.source import ColumnSource
 from encagg_cli.sketch.stored import LAST_STEP, StoredSource
-from encagg_cli.sketch.tasks import PlannedTask, Share, StoredTask, Task, compute, open_source
+from encagg_cli.sketch.tasks import PlannedTask, Share, StoredTask, Task, compute_columns, compute_sums, open_source
 
 GPU_TOLERANCE = 1e-5  # by which a GPU may differ, relative to the products of the norms: float32 in another order
 _CACHED_SHARE = ROOM // 4  # of the room that a round takes whose sums are all at hand
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a pass has come: rounds done of all, and bytes of updates read of what (as far as is known) there is."""
-
-    rounds: int
-    n_rounds: int
-    bytes: int
-    n_bytes: int
 
 
 @dataclass
@@ -56,29 +51,6 @@ class _Job:
 
 
 @dataclass
-class _Tally:
-    """What a stream has done, and what it expects to do."""
-
-    n_rounds: int
-    report: Callable[[Progress], None] | None
-    rounds: int = 0
-    opened: int = 0
-    bytes: int = 0
-    opened_bytes: int = 0
-
-    def open(self, n_bytes: int) -> None:
-        self.opened += 1
-        self.opened_bytes += n_bytes
-
-    def add(self, n_bytes: int = 0, rounds: int = 0) -> None:
-        self.bytes += n_bytes
-        self.rounds += rounds
-        if self.report is not None:
-            expected = self.opened_bytes * self.n_rounds // max(1, self.opened)
-            self.report(Progress(self.rounds, self.n_rounds, self.bytes, max(expected, self.bytes)))
-
-
-@dataclass
 class Sketcher:
     """Computes sketches of one run. A context manager: it holds workers, open files, and BLAS at one thread.
 
@@ -99,6 +71,7 @@ class Sketcher:
     _stack: ExitStack = field(default_factory=ExitStack, init=False, repr=False)
     _expected: deque[int] = field(default_factory=deque, init=False, repr=False)
     _stream: Iterator[RoundSketch] | None = field(default=None, init=False, repr=False)
+    _waiting: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._limit = parse_size(self.memory)
@@ -136,27 +109,49 @@ class Sketcher:
         missing = needs if sketch is None else tuple(need for need in needs if need not in sketch.figures)
         if sketch is not None and (not missing or not sketch.clients):
             return sketch
-        more = next(self._compute((source.number,), missing, None))
+        more = next(self._compute((source.number,), missing, None, self._limit - self._waiting))
         return more if sketch is None else replace(more, figures={**sketch.figures, **more.figures})
 
     def expect(self, numbers: Iterable[int], needs: Iterable[Need]) -> None:
         """Say which rounds will be called for, in this order, with these needs at least."""
         self._expected = deque(numbers)
-        self._stream = self.rounds(tuple(self._expected), needs)
+        # Calls in between need memory, too.
+        self._stream = self._compute(
+            tuple(self._expected), tuple(dict.fromkeys(needs)), self.progress, self._limit, self._limit // 2
+        )
 
     def rounds(self, numbers: Iterable[int] | None, needs: Iterable[Need]) -> Iterator[RoundSketch]:
         """Sketches of these rounds (None: of all), in this order."""
         chosen = self.run.rounds if numbers is None else tuple(numbers)
-        return self._compute(chosen, tuple(dict.fromkeys(needs)), self.progress)
+        return self._compute(chosen, tuple(dict.fromkeys(needs)), self.progress, self._limit)
+
+    def columns(self, source: ColumnSource, combiner: Combiner) -> Iterator[tuple[int, NDArray[np.float64]]]:
+        """One more pass over a round of this run: what the combiner makes of its columns, block by block.
+
+        Yields the first column of each block, and (outputs, columns). Nothing, where no client's update is finite.
+        """
+        with closing(open_source(self.run, source.number)) as stored:
+            plan = make_plan(stored, [GramNeed()])
+            costs = Costs.of_columns(plan, combiner.outputs)
+            tasks = self._tasks(stored, costs, self._budget(stored, costs, self._limit - self._waiting))
+            for task, blocks in in_order(self._engine, partial(compute_columns, combiner), tasks, ROOM):
+                assert task is not None
+                for index, values in enumerate(blocks or (), task.share.first):
+                    yield index * BLOCK_COLUMNS, values
 
     def _is_mine(self, source: ColumnSource) -> bool:
         return isinstance(source, StoredRound) and source.number in self.run.rounds
 
     def _compute(
-        self, numbers: tuple[int, ...], needs: tuple[Need, ...], report: Callable[[Progress], None] | None
+        self,
+        numbers: tuple[int, ...],
+        needs: tuple[Need, ...],
+        report: Callable[[Progress], None] | None,
+        limit: int,
+        comfortable: int | None = None,
     ) -> Iterator[RoundSketch]:
         jobs: deque[_Job] = deque()
-        tally = _Tally(len(numbers), report)
+        tally = Tally(len(numbers), report)
 
         def tasks() -> Iterator[tuple[Task | None, int]]:
             for number in numbers:
@@ -166,9 +161,13 @@ class Sketcher:
                 if job.is_done:
                     yield None, _CACHED_SHARE
                 else:
-                    yield from self._tasks(job)
+                    costs = Costs.of_sketch(job.plan)
+                    budget = self._budget(job.source, costs, limit, comfortable)
+                    if comfortable is not None:
+                        self._waiting = max(self._waiting, budget.waiting)
+                    yield from self._tasks(job.source, costs, budget)
 
-        for _, blocks in in_order(self._engine, compute, tasks(), ROOM):
+        for _, blocks in in_order(self._engine, compute_sums, tasks(), ROOM):
             job = jobs[0]
             for partials in blocks or ():
                 add_up(job.plan, job.sums, partials)
@@ -194,20 +193,26 @@ class Sketcher:
             plan = make_plan(source, (need for need in needs if need not in cached), device=self.device)
         return _Job(source, plan, cached, origins, [{} for _ in plan.needs])
 
-    def _tasks(self, job: _Job) -> Iterator[tuple[Task, int]]:
-        """Shares of a round, each with the memory that it takes."""
-        plan = job.plan
-        engine = self._engine
-        budget = make_budget(
-            plan, self._limit, engine.workers, in_process=engine.in_process, whole_blocks=not job.source.is_plain
+    def _budget(self, source: StoredSource, costs: Costs, limit: int, comfortable: int | None = None) -> Budget:
+        return make_budget(
+            costs,
+            limit,
+            self._engine.workers,
+            in_process=self._engine.in_process,
+            whole_blocks=not source.is_plain,
+            comfortable=comfortable,
         )
-        path, digest = str(self.run.path.resolve()), job.source.stored.digest
+
+    def _tasks(self, source: StoredSource, costs: Costs, budget: Budget) -> Iterator[tuple[Task, int]]:
+        """Shares of a round, each with the memory that it takes."""
+        plan = costs.plan
+        path, digest = str(self.run.path.resolve()), source.stored.digest
         for first in range(0, plan.n_blocks, budget.blocks_per_task):
             share = Share(first, min(first + budget.blocks_per_task, plan.n_blocks), budget.at_a_time)
-            if engine.in_process:
+            if self._engine.in_process:
                 yield PlannedTask(share, plan), budget.share
             else:
-                yield StoredTask(share, path, plan.header.number, digest, plan.needs, self.device), budget.share
+                yield StoredTask(share, path, source.number, digest, plan.needs, self.device), budget.share
 
     def _finish(self, job: _Job) -> RoundSketch:
         """The figures of a round; what was computed is kept."""

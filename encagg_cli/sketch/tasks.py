@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, local
 
+import numpy as np
+from numpy.typing import NDArray
+
 from encagg_cli.errors import UnusableInput
 from encagg_cli.rounds.reader import Run
 from encagg_cli.sketch.blocks import Buffers
-from encagg_cli.sketch.compute import Plan, Sums, compute_block, make_plan
+from encagg_cli.sketch.compute import Combiner, Plan, Sums, combine_block, compute_block, make_plan
 from encagg_cli.sketch.needs import Device, Need
 from encagg_cli.sketch.stored import StoredSource
 
@@ -27,13 +30,13 @@ class Share:
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """A share of a round to be computed."""
+    """A share of a round to be computed: the sums of the plan's needs, or what a combiner makes of the columns."""
 
     share: Share
 
     @abstractmethod
     def plan(self) -> Plan:
-        """What is to be computed."""
+        """What the round is read by."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +63,24 @@ class StoredTask(Task):
         return _opened.plan(self)
 
 
-def compute(task: Task) -> list[list[Sums]]:
+def compute_sums(task: Task) -> list[list[Sums]]:
     """The sums of every block of the share, for every need in turn.
 
     Raises UnusableInput where the round cannot be read, or is another than the one that was planned.
     """
-    plan = task.plan()
-    blocks = range(task.share.first, task.share.last)
-    return [compute_block(plan, index, _buffers(), at_a_time=task.share.at_a_time) for index in blocks]
+    plan, share = task.plan(), task.share
+    return [
+        compute_block(plan, index, _buffers(), at_a_time=share.at_a_time) for index in range(share.first, share.last)
+    ]
+
+
+def compute_columns(combiner: Combiner, task: Task) -> list[NDArray[np.float64]]:
+    """What a combiner makes of every block of the share, (outputs, columns) each. Raises UnusableInput likewise."""
+    plan, share = task.plan(), task.share
+    return [
+        combine_block(plan, index, _buffers(), combiner, at_a_time=share.at_a_time)
+        for index in range(share.first, share.last)
+    ]
 
 
 def open_source(run: Run, number: int) -> StoredSource:

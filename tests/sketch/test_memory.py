@@ -7,8 +7,8 @@ from encagg_cli.engine import available_cores
 from encagg_cli.errors import UsageError
 from encagg_cli.sketch import ArraySource, GramNeed
 from encagg_cli.sketch.blocks import BLOCK_COLUMNS, tile_columns
-from encagg_cli.sketch.compute import Plan, make_plan
-from encagg_cli.sketch.memory import ROOM, format_size, make_budget, parse_size
+from encagg_cli.sketch.compute import make_plan
+from encagg_cli.sketch.memory import ROOM, Costs, format_size, make_budget, parse_size
 
 
 @pytest.mark.parametrize(
@@ -61,46 +61,46 @@ class _Shape:
         raise AssertionError("nothing should be read")
 
 
-def plan_of(n: int, d: int) -> Plan:
-    return make_plan(_Shape(n, d), [GramNeed()])  # type: ignore[arg-type]
+def costs_of(n: int, d: int) -> Costs:
+    return Costs.of_sketch(make_plan(_Shape(n, d), [GramNeed()]))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("n", "d"), [(2, 10), (20, 10**6), (100, 2 * 10**7), (1000, 10**8), (2000, 10**9)])
 @pytest.mark.parametrize("in_process", [True, False])
 def test_ordinary_rounds_fit_the_default_limit(n: int, d: int, in_process: bool) -> None:
-    budget = make_budget(plan_of(n, d), parse_size("512MB"), 2, in_process=in_process)
+    budget = make_budget(costs_of(n, d), parse_size("512MB"), 2, in_process=in_process)
     assert budget.least <= parse_size("512MB")
     assert 1 <= budget.at_a_time <= BLOCK_COLUMNS // tile_columns(n)
     assert 0 < budget.share <= ROOM
 
 
 def test_more_memory_is_used_to_read_more_at_once() -> None:
-    plan = plan_of(1000, 10**7)
-    small, large = (make_budget(plan, parse_size(size), 2, in_process=True) for size in ("220MB", "4GB"))
+    costs = costs_of(1000, 10**7)
+    small, large = (make_budget(costs, parse_size(size), 2, in_process=True) for size in ("220MB", "4GB"))
     assert small.at_a_time < large.at_a_time
     assert small.least == large.least
 
 
 def test_too_little_is_refused_with_the_least_that_would_do() -> None:
-    plan = plan_of(5000, 10**6)
+    costs = costs_of(5000, 10**6)
     with pytest.raises(UsageError, match="round 3 of 5000 clients cannot be filtered in 512MB") as refusal:
-        make_budget(plan, parse_size("512MB"), 2, in_process=True)
+        make_budget(costs, parse_size("512MB"), 2, in_process=True)
     assert refusal.value.hint is not None
     least = refusal.value.hint.split()[1]
-    budget = make_budget(plan, parse_size(least), 2, in_process=True)
+    budget = make_budget(costs, parse_size(least), 2, in_process=True)
     assert budget.share == ROOM  # one task at a time
     with pytest.raises(UsageError):
-        make_budget(plan, budget.least - 1, 2, in_process=True)
+        make_budget(costs, budget.least - 1, 2, in_process=True)
 
 
 def test_compressed_rows_are_read_a_whole_block_at_a_time_where_there_is_room() -> None:
-    budget = make_budget(plan_of(100, 10**6), parse_size("1GB"), 2, in_process=True, whole_blocks=True)
+    budget = make_budget(costs_of(100, 10**6), parse_size("1GB"), 2, in_process=True, whole_blocks=True)
     assert budget.at_a_time * tile_columns(100) == BLOCK_COLUMNS
 
 
 def test_small_rounds_go_several_blocks_at_a_time_but_leave_enough_for_every_worker() -> None:
-    many = make_budget(plan_of(2, 10**8), parse_size("512MB"), 2, in_process=False)
-    few = make_budget(plan_of(2, 5 * BLOCK_COLUMNS), parse_size("512MB"), 2, in_process=False)
+    many = make_budget(costs_of(2, 10**8), parse_size("512MB"), 2, in_process=False)
+    few = make_budget(costs_of(2, 5 * BLOCK_COLUMNS), parse_size("512MB"), 2, in_process=False)
     assert many.blocks_per_task > 8
     assert few.blocks_per_task == 1
 

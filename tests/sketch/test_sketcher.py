@@ -23,7 +23,7 @@ from encagg_cli.sketch import (
     sketcher,
 )
 from encagg_cli.sketch.needs import Partial, SquaresNeed
-from encagg_cli.sketch.tasks import Share, StoredTask, compute
+from encagg_cli.sketch.tasks import Share, StoredTask, compute_sums
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def test_a_file_that_is_cut_short_is_said_so(store, tmp_path: Path) -> None:  # 
 def test_a_worker_does_not_take_another_round_for_the_one_that_was_planned(run: Run) -> None:
     task = StoredTask(Share(0, 1, 1), str(run.path), 0, "sha256:" + 64 * "0", NEEDS, "cpu")
     with pytest.raises(UnusableInput, match="round 0 is not what it was when the command began"):
-        compute(task)
+        compute_sums(task)
 
 
 def test_a_device_that_is_not_there_is_refused(run: Run) -> None:
