@@ -47,7 +47,7 @@ class Outcome:
 
     @property
     def name(self) -> str:
-        """The gate in a few words, the same from build to build: `encagg: recall >= 0.9 for lie`. May be hostile text."""
+        """The gate in a few words, the same in every build: `encagg: recall >= 0.9 for lie`. May hold hostile text."""
         metric = f"{self.method}: {self.metric.replace('_', '-')}"
         if self.drop is not None:
             return f"{metric} within {shown(self.drop)} of the baseline"

@@ -95,7 +95,7 @@ def finite(scores: list[float]) -> list[float]:
     return [1e9 if score == math.inf else -1e9 if score == -math.inf else score for score in scores]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(rows=tables())
 def test_figures_are_those_of_scikit_learn(
     rows: Rows, tmp_path_factory: pytest.TempPathFactory, save_verdicts: Callable[..., Path]
@@ -114,7 +114,7 @@ def test_figures_are_those_of_scikit_learn(
             assert {k: section.figures[k] for k in known} == pytest.approx({k: own[k] for k in known})
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(rows=tables())
 def test_an_attack_is_scored_against_the_honest_uploads_of_its_own_rounds(
     rows: Rows, tmp_path_factory: pytest.TempPathFactory, save_verdicts: Callable[..., Path]
