@@ -213,12 +213,15 @@ def _tabulate(source: Source, columns: dict[str, pa.Array], where: str) -> Label
         raise UnusableInput(f"{where}: a label has no client id", hint=_COLUMNS_HINT)
     clients = columns["client_id"].cast(pa.string()).dictionary_encode()
     names_attacks = "attack" in columns
-    attacks = pc.fill_null(columns["attack"].cast(pa.string()), "") if names_attacks else pa.array([""] * len(truth))
-    attacks = attacks.dictionary_encode()
+    attack_names: list[str] = [""]
+    attack_codes = np.zeros(len(truth), dtype=np.int64)
+    if names_attacks:
+        attacks = pc.fill_null(columns["attack"].cast(pa.string()), "").dictionary_encode()
+        attack_names = attacks.dictionary.to_pylist()
+        attack_codes = attacks.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     keys = (rounds << _CODE_BITS) + clients.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     order = np.flatnonzero(known)[np.argsort(keys[known], kind="stable")]
-    keys, poisoned = keys[order], truth[order] == 1
-    attack = attacks.indices.to_numpy(zero_copy_only=False).astype(np.int64)[order]
+    keys, poisoned, attack = keys[order], truth[order] == 1, attack_codes[order]
     repeated = np.zeros(len(keys), dtype=bool)
     repeated[1:] = keys[1:] == keys[:-1]
     names = clients.dictionary.to_pylist()
@@ -233,7 +236,7 @@ def _tabulate(source: Source, columns: dict[str, pa.Array], where: str) -> Label
         keys=keys[~repeated],
         poisoned=poisoned[~repeated],
         attack=attack[~repeated],
-        attacks=tuple(attacks.dictionary.to_pylist()),
+        attacks=tuple(attack_names),
         clients={name: code for code, name in enumerate(names)},
         names_attacks=names_attacks,
         duplicates=int(repeated.sum()),
