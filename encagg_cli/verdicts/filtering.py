@@ -10,6 +10,7 @@ from encagg_cli.filters import Filter
 from encagg_cli.outputs import refuse_existing
 from encagg_cli.rounds.reader import Run
 from encagg_cli.sketch import Sketcher
+from encagg_cli.verdicts.aggregates import AggregateWriter
 from encagg_cli.verdicts.replay import judge_source
 from encagg_cli.verdicts.signature import filter_signature
 from encagg_cli.verdicts.state import load_state, save_state
@@ -61,6 +62,11 @@ def filter_run(
         tracer = None
         if outputs.trace is not None:
             tracer = stack.enter_context(TraceWriter(outputs.trace, force=outputs.force))
+        aggregates = None
+        if outputs.aggregate is not None:
+            aggregates = stack.enter_context(
+                AggregateWriter(outputs.aggregate, run, sketcher, methods, force=outputs.force)
+            )
         sketcher.expect(rounds, dict.fromkeys(need for chosen in methods.values() for need in chosen.needs()))
         for number in rounds:
             stored = run.round(number)
@@ -70,6 +76,8 @@ def filter_run(
             tally.add(verdicts)
             if tracer is not None:
                 tracer.add(verdicts)
+            if aggregates is not None:
+                aggregates.add(verdicts)
     if outputs.state is not None:
         save_state(outputs.state, methods, last_round=rounds[-1])
     return tally
