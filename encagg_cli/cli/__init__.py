@@ -28,6 +28,7 @@ COMMANDS: tuple[str, ...] = (
     "simulate",
     "attack",
     "bench",
+    "report",
     "inspect",
     "pack",
     "prune",

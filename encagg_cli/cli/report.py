@@ -1,0 +1,69 @@
+"""`encagg report`: one page that shows a person what was filtered, when, and why."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from encagg_cli import console
+from encagg_cli.errors import UnusableInput
+
+
+def command(
+    verdicts: Annotated[
+        Path, typer.Argument(metavar="VERDICTS", help="What `encagg filter` wrote.", show_default=False)
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="R.html", help="The page to write.", show_default=False)
+    ],
+    run: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="The run that was filtered: for its facts, and its labels.")
+    ] = None,
+    trace: Annotated[
+        Path | None, typer.Option(metavar="TRACE.h5", help="What `filter --trace` kept: radius, pseudo-gradients.")
+    ] = None,
+    score: Annotated[
+        Path | None, typer.Option(metavar="SCORE.json", help="What `score --json` printed, with its gates.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a page that exists.")] = False,
+) -> None:
+    """Write one self-contained page: verdicts over rounds, the plane of any round, suspicion over time, and why.
+
+    The page needs no network and no server; open it in a browser. Writing it needs `pip install 'encagg[report]'`.
+
+    [bold]Examples[/bold]
+
+      encagg report verdicts.parquet -o report.html
+
+      encagg filter runs/mnist -o verdicts.parquet --trace trace.h5
+
+      encagg report verdicts.parquet --run runs/mnist --trace trace.h5 -o report.html
+    """
+    from encagg_cli.outputs import published, refuse_existing
+    from encagg_cli.report.document import make_document
+    from encagg_cli.report.page import plotting_library, render
+    from encagg_cli.report.sources import labelled_score, run_facts
+    from encagg_cli.verdicts.reader import Verdicts
+
+    refuse_existing(output, force=force)
+    plotting_library()
+    with Verdicts(verdicts) as opened:
+        scored = labelled_score(opened, run) if score is None else _read_score(score)
+        document = make_document(opened, trace=trace, score=scored, run=None if run is None else run_facts(run))
+    page = render(document)
+    with published(output, force=force) as partial:
+        partial.write_text(page, encoding="utf-8")
+    console.note(f"wrote {output} ({len(page.encode()) / 1e6:.1f} MB); open it in a browser")
+
+
+def _read_score(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UnusableInput(
+            f"cannot read {path} as a score: {error}", hint="`encagg score --json` prints one"
+        ) from error
+    if not isinstance(document, dict) or document.get("schema") != "encagg-score-1":
+        raise UnusableInput(f"{path} is not what `encagg score --json` prints")
+    return document

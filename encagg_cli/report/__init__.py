@@ -1,0 +1,1 @@
+"""One self-contained page: what was filtered, when, and why, with pictures."""
