@@ -145,12 +145,26 @@ class Recorder:
         unfinished, self._current = self._current, None
         if unfinished is not None:
             unfinished.abort()
+        self._let_go()
+        if unfinished is not None:
+            say(f"round {unfinished.number} was not closed: nothing of it is stored")
+
+    def _let_go(self) -> None:
         self.background.stop()
         if self._session is not None:
             self._session.close()
         ending.unwatch(self)
-        if unfinished is not None:
-            say(f"round {unfinished.number} was not closed: nothing of it is stored")
+
+    def __del__(self) -> None:
+        # A recorder that is forgotten ends too. Nothing is waited for: this may run in the background's own thread.
+        if getattr(self, "_is_closed", True):
+            return
+        self._is_closed = True
+        if self._current is not None:
+            self.background.submit(self._current.give_up)
+        self._let_go()
+        if self._current is not None:
+            say(f"round {self._current.number} was not closed: nothing of it is stored")
 
     def __enter__(self) -> Self:
         return self
