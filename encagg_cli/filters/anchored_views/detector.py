@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from encagg_cli.filters.anchored_views.split import anchored_split
 from encagg_cli.filters.anchored_views.trust import opposition, propagate, relations
-from encagg_cli.filters.anchored_views.views import views_of
+from encagg_cli.filters.anchored_views.views import FEWEST, own_past, views_of
 from encagg_cli.sketch import Gram
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-FEWEST = 6  # clients among which groups can be told apart
 _MOST_CUTS = 8
+_FEWEST_ANCHORS_TO_DOUBT = 3
 _SAME = 0.01  # of the smallest known-benign distance: closer than that, two uploads are one
 _LATER = 2.0  # how much clearer a cut must be once somebody has been rejected
 _CLEAR = 2.0  # evidence from which a cut goes before the test for reversed uploads
@@ -69,21 +69,46 @@ def required_opposition(alpha: float, n: int, *, later: bool) -> float:
     return min(0.98, 0.82 + 2.0 / n + 0.087 * float(np.log(0.01 / alpha)) + (0.08 if later else 0.0))
 
 
-def detect(gram: Gram, trusted: Mask, alpha: float) -> Findings:
-    """Reject groups of uploads until the rest hangs together; `trusted` (n,) are never rejected. At least one is."""
+def detect(
+    gram: Gram, trusted: Mask, alpha: float, continuity: Numbers | None = None, among: Mask | None = None
+) -> Findings:
+    """Reject groups of uploads until the rest hangs together; `trusted` (n,) are never rejected. At least one is.
+
+    `continuity` (n,) is each upload's likeness to the client's own recent ones, NaN where it has none (history.py).
+    Only the clients in `among` (n,) are looked at; all, where it is not given.
+    """
     found = Findings.none(len(trusted))
-    copies = copied(gram.distances, trusted)
-    for group in copies:
+    present = np.ones(len(trusted), dtype=bool) if among is None else among
+    for group in copied(gram.distances, trusted, present):
         found.reject(group, "copy", np.inf)
     for _ in range(_MOST_CUTS):
-        alive = np.flatnonzero(~found.rejected)
-        if len(alive) < FEWEST or not _cut(gram, alive, trusted, alpha, found):
+        alive = np.flatnonzero(present & ~found.rejected)
+        if len(alive) < FEWEST or not _cut(gram, alive, trusted, alpha, found, continuity):
             break
     return found
 
 
-def copied(distances: Numbers, trusted: Mask) -> list[NDArray[np.intp]]:
-    """Groups of uploads that are one and the same, without their known-benign members.
+def suspect_anchor(gram: Gram, trusted: Mask, alpha: float, continuity: Numbers | None, left: Mask) -> int | None:
+    """The known-benign client whom the others, were it unknown to them, would reject most clearly; None in most rounds.
+
+    Each is tried as an unknown among the clients that are `left`, at a share of `alpha`: those rejected already must
+    not bring it into disrepute by copying it. It takes three: of two, none is the odd one.
+    """
+    anchors = np.flatnonzero(trusted)
+    if len(anchors) < _FEWEST_ANCHORS_TO_DOUBT:
+        return None
+    evidence = np.zeros(len(anchors))
+    for at, anchor in enumerate(anchors):
+        others = trusted.copy()
+        others[anchor] = False
+        found = detect(gram, others, alpha / len(anchors), continuity, left)
+        evidence[at] = found.evidence[anchor] if found.rejected[anchor] else 0.0
+    worst = int(evidence.argmax())
+    return int(anchors[worst]) if evidence[worst] > 0 else None
+
+
+def copied(distances: Numbers, trusted: Mask, among: Mask) -> list[NDArray[np.intp]]:
+    """Groups of uploads `among` (n,) that are one and the same, without their known-benign members.
 
     A copy of a known-benign upload is a copy too: it adds nothing but weight.
     """
@@ -91,7 +116,7 @@ def copied(distances: Numbers, trusted: Mask) -> list[NDArray[np.intp]]:
     apart = anchors[~np.eye(len(anchors), dtype=bool)]
     same = distances <= _SAME * (float(apart.min()) if len(apart) else 0.0)
     groups = []
-    left = np.ones(len(trusted), dtype=bool)
+    left = among.copy()
     for client in range(len(trusted)):
         if left[client]:
             group = same[client] & left
@@ -101,19 +126,29 @@ def copied(distances: Numbers, trusted: Mask) -> list[NDArray[np.intp]]:
     return groups
 
 
-def _cut(gram: Gram, alive: NDArray[np.intp], trusted: Mask, alpha: float, found: Findings) -> bool:
+def _cut(
+    gram: Gram,
+    alive: NDArray[np.intp],
+    trusted: Mask,
+    alpha: float,
+    found: Findings,
+    continuity: Numbers | None,
+) -> bool:
     """Reject the group that stands out most among `alive`; False where none stands out enough."""
     later = bool(found.rejected.any())
     required = required_gain(alpha, len(alive)) * (_LATER if later else 1.0)
     strongest, group, reason = 0.0, alive[:0], ""
+    past = None if continuity is None else own_past(continuity[alive], trusted[alive])
     views = {}
-    for view in views_of(gram, alive, trusted):
+    for view in (*views_of(gram, alive, trusted), *(() if past is None else (past,))):
         views[view.name] = view.values
         split = anchored_split(view.values, trusted[alive], low=bool(view.low), high=bool(view.high))
         if split is None:
             continue
         evidence = split.gain / required
-        members = alive[split.far]
+        members = alive[split.far if view.eligible is None else split.far & view.eligible]
+        if not len(members):
+            continue
         found.evidence[members] = np.maximum(found.evidence[members], min(evidence, 1.0))
         if evidence > strongest:
             strongest, group, reason = evidence, members, view.high if split.high else view.low

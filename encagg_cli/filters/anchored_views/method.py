@@ -1,29 +1,33 @@
 """The filter: the cascade's findings as verdicts, scores and words."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from encagg_cli.filters.anchored_views.detector import Findings, detect
+from encagg_cli.filters.anchored_views.detector import Findings, detect, suspect_anchor
+from encagg_cli.filters.anchored_views.history import OwnHistory
 from encagg_cli.filters.base import Context, Decision, Filter, Grade, Requirement
 from encagg_cli.filters.settings import check_settings, setting
 from encagg_cli.filters.verdict import REJECT_ABOVE
-from encagg_cli.sketch import GramNeed, Need, RoundSketch
+from encagg_cli.sketch import Gram, GramNeed, Need, RoundSketch
+from encagg_cli.sketch.projection import ProjectionNeed, check_buckets
 
 Numbers = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 _WORDS = {
     "kept": "lies among the known-benign in every view",
     "trusted": "known-benign",
     "copy": "one of {size} identical uploads",
-    "oversized": "one of {size} far larger than the known-benign",
     "unrelated": "one of {size} that resemble nobody, as noise does",
     "colluding": "one of {size} more alike than honest uploads are",
     "distant": "one of {size} far from the known-benign",
     "shadowing": "one of {size} closer to a single known-benign upload than honest ones come",
     "separate": "one of {size} that stand apart from the known-benign along the main axis",
+    "changed": "one of {size} that turned away from what they themselves uploaded lately",
     "reversed": "one of {size} reversed against the known-benign and those who agree with them",
     "suspect-anchor": "called known-benign, but the other known-benign would reject it",
     "no-reference": "nothing to compare with: no known-benign upload in this round",
@@ -32,11 +36,13 @@ _WORDS = {
 
 @dataclass(kw_only=True)
 class AnchoredViews(Filter):
-    """Cut off whatever group stands apart, in any of nine views, from the side on which the known-benign clients are.
+    """Cut off whatever group stands apart, in any of seven views, from the side on which the known-benign clients are.
 
     1. *Copies*: uploads that coincide are rejected.
-    2. *Views*: for every client, one number each on its size, on its distance from the known-benign mean, on how
-       alike it is to others and how close to them, and on the first principal axis (views.py).
+    2. *Views* (views.py): for every client, one number each on how alike it is to others, how close to its nearest
+       neighbours, to the known-benign mean and to the nearest known-benign upload, where it lies on the first principal
+       axis of the updates and of their directions, and how much it has turned from its own accepted uploads of the last
+       `history` rounds (history.py).
     3. *Anchored split* (split.py): in each view, the split that most increases the likelihood of two groups over one,
        among those with all known-benign clients on one side. The clearest split, if clear enough, is cut off.
     4. *Reversed* (trust.py): where no split is very clear, trust flows from the known-benign along agreement and turns
@@ -46,27 +52,36 @@ class AnchoredViews(Filter):
     How clear is clear enough follows from `alpha` alone, by a null distribution measured once (detector.py). Nobody
     tells it how many attackers there are, and there may be a majority of them.
 
-    Reasons: `kept`, `trusted`; `copy`, `oversized`, `distant`, `unrelated`, `colluding`, `shadowing`, `separate`,
-    `reversed`; `suspect-anchor` (a known-benign client whom the others would reject; from three on); `no-reference`
-    (no known-benign upload in the round, so nothing is accepted).
+    Reasons: `kept`, `trusted`; `copy`, `distant`, `unrelated`, `colluding`, `shadowing`, `separate`,
+    `changed`, `reversed`; `suspect-anchor` (a known-benign client whom the others would reject; there must be three or
+    more, and at most one is given up); `no-reference` (no known-benign upload in the round, so nothing is accepted).
     """
 
     name: ClassVar[str] = "anchored-views"
     summary: ClassVar[str] = (
-        "whatever stands apart from the known-benign in any of nine views, or opposes their friends"
+        "whatever stands apart from the known-benign in any of seven views, or opposes their friends"
     )
     source: ClassVar[str] = "this project"
     grade: ClassVar[Grade] = "A"
+    uses: ClassVar[frozenset[Requirement]] = frozenset({Requirement.HISTORY})
     requires: ClassVar[frozenset[Requirement]] = frozenset({Requirement.KNOWN_BENIGN})
     least_known_benign: ClassVar[int] = 2  # a known-benign client is compared with the others
 
     alpha: float = setting(0.02, "share of honest uploads that may be lost where nobody attacks", above=0, at_most=0.2)
+    history: int = setting(3, "rounds for which accepted uploads are remembered; 0 for none", at_least=0, at_most=64)
+    buckets: int = setting(2048, "size of the projection of a remembered upload (a power of two)", at_least=1)
+    seed: int = setting(0, "of the projection", at_least=0)
 
     def __post_init__(self) -> None:
         check_settings(self)
+        check_buckets(self.name, self.buckets)
+        self._history = OwnHistory(self.history, self.buckets) if self.history else None
 
     def needs(self) -> tuple[Need, ...]:
-        return (GramNeed(),)
+        return (GramNeed(),) if self._history is None else (GramNeed(), self._projection())
+
+    def _projection(self) -> ProjectionNeed:
+        return ProjectionNeed(self.buckets, self.seed)
 
     def judge(self, sketch: RoundSketch, context: Context) -> Decision:
         n = len(sketch.clients)
@@ -79,8 +94,11 @@ class AnchoredViews(Filter):
                 threshold=REJECT_ABOVE,
                 weight=np.zeros(n),
             )
-        found = self._find(sketch, context)
+        continuity = self._continuity(sketch)
+        found = find(sketch.gram, context.trusted, self.alpha, continuity)
         accepted = ~found.rejected
+        if self._history is not None:
+            self._history.remember(sketch.clients, sketch[self._projection()].rows, accepted)
         reason = np.where(found.rejected, found.reason, np.where(context.trusted, "trusted", "kept"))
         return Decision(
             clients=sketch.clients,
@@ -95,13 +113,37 @@ class AnchoredViews(Filter):
             trace={f"view {name}": values for name, values in found.first_views.items()},
         )
 
-    def _find(self, sketch: RoundSketch, context: Context) -> Findings:
-        return detect(sketch.gram, context.trusted, self.alpha)
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self._history is None else self._history.state()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if self._history is None:
+            super().load_state_dict(state)
+        else:
+            self._history.restore(state, self.name)
+
+    def _continuity(self, sketch: RoundSketch) -> Numbers | None:
+        if self._history is None:
+            return None
+        return self._history.continuity(sketch.clients, sketch[self._projection()].rows)
 
     def _plane(self, found: Findings) -> Numbers:
         views = found.first_views
         nothing = np.full(len(found.trust), np.nan)
         return np.stack([views.get("reference distance", nothing), found.trust], axis=1)
+
+
+def find(gram: Gram, trusted: Mask, alpha: float, continuity: Numbers | None = None) -> Findings:
+    """What `detect` finds, with at most one known-benign client given up first, if the others would reject it."""
+    found = detect(gram, trusted, alpha, continuity)
+    suspect = suspect_anchor(gram, trusted, alpha, continuity, ~found.rejected)
+    if suspect is None:
+        return found
+    believed = trusted.copy()
+    believed[suspect] = False
+    found = detect(gram, believed, alpha, continuity)
+    found.reject(np.array([suspect]), "suspect-anchor", 1.0)
+    return found
 
 
 def score_of(found: Findings) -> Numbers:

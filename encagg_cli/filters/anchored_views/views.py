@@ -12,6 +12,9 @@ Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _NEAREST = 3
+_STEADIEST = 1.02  # less a cosine of 1: two uploads of a client are never quite the same
+_UNLIKE = 0.25  # cosine below which an upload has nothing of its past
+FEWEST = 6  # clients among which groups can be told apart
 _TINY = 1e-6  # relative to the round's own median: what logarithms are kept above
 
 
@@ -20,12 +23,14 @@ class View:
     """One axis: `values` (n,), and the word for a group that stands apart on its low or high side ("" where none can).
 
     A side without a word is one on which honest clients may stand apart, or where standing apart does no harm.
+    `eligible` (n,) masks whom a cut may reject, where that is not everybody on the far side.
     """
 
     name: str
     values: Numbers
     low: str
     high: str
+    eligible: Mask | None = None
 
 
 def views_of(gram: Gram, alive: NDArray[np.intp], trusted: Mask) -> Iterator[View]:
@@ -41,18 +46,29 @@ def views_of(gram: Gram, alive: NDArray[np.intp], trusted: Mask) -> Iterator[Vie
     neighbour = _log(np.sort(distances, axis=1)[:, :_NEAREST].mean(axis=1))
     np.fill_diagonal(cosines, 0.0)
 
-    yield View("norm", _log(gram.norms[alive]), "", "oversized")
     yield View("likeness", 0.5 * np.log(np.maximum((cosines**2).mean(axis=1), _TINY**2)), "unrelated", "colluding")
-    yield View("best likeness", np.sort(cosines, axis=1)[:, -_NEAREST:].mean(axis=1), "unrelated", "")
     yield View("neighbour distance", neighbour, "colluding", "distant")
     if anchors.sum() > 1:
-        reference = _log(np.sqrt(_squares_to_others_mean(squares, anchors)))
-        yield View("reference distance", reference, "", "distant")
-        yield View("crowding", neighbour - reference, "colluding", "unrelated")
+        yield View("reference distance", _log(np.sqrt(_squares_to_others_mean(squares, anchors))), "", "distant")
         yield View("nearest known-benign", _log(distances[:, anchors].min(axis=1)), "shadowing", "")
     yield View("principal axis", principal_coordinates(gram.deviations[among], 1)[:, 0], "separate", "separate")
     np.fill_diagonal(cosines, 1.0)
     yield View("principal direction", np.linalg.eigh(cosines)[1][:, -1], "separate", "separate")
+
+
+def own_past(continuity: Numbers, anchors: Mask) -> View | None:
+    """How far each client has turned from its own recent uploads; None where too few have a past to compare.
+
+    `continuity` (n,) is the largest cosine with one of them, NaN where there is none: such clients are put in the
+    middle. Honest clients differ much in how steady they are, so that only those may be rejected who bear no likeness
+    to their past at all.
+    """
+    known = ~np.isnan(continuity)
+    if (known & anchors).sum() < 2 or known.sum() < FEWEST:
+        return None
+    turned = np.where(known, np.log(_STEADIEST - np.where(known, continuity, 0.0)), 0.0)
+    turned = np.where(known, turned, np.median(turned[known]))
+    return View("own past", turned, "", "changed", known & (np.where(known, continuity, 1.0) < _UNLIKE))
 
 
 def _squares_to_others_mean(squares: Numbers, anchors: Mask) -> Numbers:

@@ -44,7 +44,7 @@ def attacked(name: str, seed: int = 0) -> np.ndarray:
 
 REASONS = {
     "sign-flip": {"reversed", "separate"},
-    "scaling": {"oversized", "distant"},
+    "scaling": {"distant"},
     "noise": {"unrelated", "distant"},
     "little-is-enough": {"copy"},
     "noisy colluders": {"colluding", "separate"},
@@ -107,7 +107,7 @@ def test_copies_of_a_known_benign_upload_are_rejected_and_the_upload_is_not():
 
 def test_copied_groups_by_hand():
     points = np.array([0.0, 1.0, 5.0, 5.0, 9.0, 1.0, 9.005])
-    groups = copied(np.abs(points[:, None] - points[None]), np.array([1, 1, 0, 0, 0, 0, 0], dtype=bool))
+    groups = copied(np.abs(points[:, None] - points[None]), np.arange(7) < 2, np.ones(7, dtype=bool))
     assert [group.tolist() for group in groups] == [[5], [2, 3], [4, 6]]
 
 
@@ -183,3 +183,24 @@ def test_hostile_sizes_do_no_harm():
 def test_settings_out_of_range_are_refused():
     with pytest.raises(UsageError, match="alpha"):
         filters.get("anchored-views(alpha=0)")
+
+
+@pytest.mark.parametrize("name", ["sign-flip", "scaling", "noise"])
+def test_a_poisoned_known_benign_client_is_reported_and_does_not_shield_its_kind(name):
+    decision = decide(attacked(name), trusted=[*range(K), N - 1])
+    assert decision.reason[N - 1] == "suspect-anchor"
+    assert np.flatnonzero(~decision.accepted).tolist() == ATTACKERS.tolist()
+    assert decision.score[N - 1] > 0.5
+
+
+def test_honest_known_benign_clients_are_not_suspected():
+    for name in REASONS:
+        assert "suspect-anchor" not in decide(attacked(name, 1)).reason
+
+
+def test_copying_a_known_benign_upload_does_not_bring_it_into_disrepute():
+    updates = honest()
+    updates[-12:] = updates[0]
+    decision = decide(updates)
+    assert decision.reason[0] == "trusted"
+    assert np.flatnonzero(~decision.accepted).tolist() == ATTACKERS.tolist()

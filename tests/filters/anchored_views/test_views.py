@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from encagg_cli.filters.anchored_views.views import views_of
+from encagg_cli.filters.anchored_views.views import own_past, views_of
 from encagg_cli.sketch import ArraySource, Gram, GramNeed, sketch_round
 
 N = 9
@@ -30,10 +30,6 @@ def distances(rows: np.ndarray) -> np.ndarray:
     return np.linalg.norm(rows[:, None] - rows[None], axis=2)
 
 
-def test_norm(updates, views):
-    assert views["norm"] == pytest.approx(np.log(np.linalg.norm(updates[ALIVE], axis=1)), abs=1e-5)
-
-
 def test_reference_distance_leaves_a_known_benign_client_out_of_its_own_reference(updates, views):
     for at, client in enumerate(ALIVE):
         others = [a for a in (1, 4, 6) if a != client]
@@ -45,13 +41,11 @@ def test_likeness_is_the_root_mean_square_cosine(updates, views):
     rows = updates[ALIVE] / np.linalg.norm(updates[ALIVE], axis=1, keepdims=True)
     cosines = rows @ rows.T - np.eye(len(rows))
     assert views["likeness"] == pytest.approx(np.log(np.sqrt((cosines**2).mean(axis=1))), abs=1e-4)
-    assert views["best likeness"] == pytest.approx(np.sort(cosines)[:, -3:].mean(axis=1), abs=1e-4)
 
 
 def test_neighbour_distance_is_to_the_three_nearest(updates, views):
     nearest = np.sort(distances(updates[ALIVE]), axis=1)[:, 1:4].mean(axis=1)
     assert views["neighbour distance"] == pytest.approx(np.log(nearest), abs=1e-5)
-    assert views["crowding"] == pytest.approx(views["neighbour distance"] - views["reference distance"])
 
 
 def test_nearest_known_benign_is_another_than_oneself(updates, views):
@@ -71,7 +65,7 @@ def test_principal_axes_are_those_of_the_updates_and_of_their_directions(updates
 
 def test_one_known_benign_client_leaves_out_what_compares_them_with_each_other(updates):
     lone = {view.name for view in views_of(gram_of(updates), ALIVE, np.arange(N) == 1)}
-    assert not lone & {"reference distance", "crowding", "nearest known-benign"}
+    assert not lone & {"reference distance", "nearest known-benign"}
 
 
 def test_an_absurdly_large_update_and_an_empty_one_leave_every_view_finite(updates):
@@ -80,3 +74,19 @@ def test_an_absurdly_large_update_and_an_empty_one_leave_every_view_finite(updat
     hostile[2] = 0.0
     for view in views_of(gram_of(hostile), np.arange(N), TRUSTED):
         assert np.isfinite(view.values).all(), view.name
+
+
+def test_own_past_puts_clients_without_one_in_the_middle_and_spares_the_merely_unsteady():
+    continuity = np.array([0.9, 0.8, 0.95, np.nan, 0.5, -0.7, 0.9])
+    view = own_past(continuity, np.arange(7) < 3)
+    assert view is not None
+    known = np.log(1.02 - continuity[~np.isnan(continuity)])
+    assert view.values[[0, 1, 2, 4, 5, 6]] == pytest.approx(known)
+    assert view.values[3] == pytest.approx(np.median(known))
+    assert view.eligible is not None
+    assert view.eligible.tolist() == [False] * 5 + [True, False]
+
+
+def test_own_past_needs_a_past_of_two_known_benign_clients():
+    continuity = np.array([0.9, np.nan, np.nan, 0.8, 0.5, -0.7, 0.9, 0.3])
+    assert own_past(continuity, np.arange(8) < 3) is None

@@ -1,0 +1,91 @@
+"""What clients uploaded lately, and what follows from it."""
+
+import numpy as np
+import pytest
+
+from encagg_cli import filters
+from encagg_cli.errors import UnusableInput, UsageError
+from encagg_cli.filters.anchored_views.history import OwnHistory
+
+N, K, D = 30, 4, 200
+
+
+def clients_with_ways_of_their_own(rounds: int, seed: int = 0) -> list[np.ndarray]:
+    """Honest rounds in which clients share next to nothing, and each goes on nearly as before."""
+    rng = np.random.default_rng(seed)
+    own = rng.standard_normal((N, D)) + 0.1
+    return [own + 0.5 * rng.standard_normal((N, D)) for _ in range(rounds)]
+
+
+def test_continuity_is_the_largest_cosine_with_a_remembered_upload():
+    history = OwnHistory(2, 2)
+    accepted = np.array([True, True])
+    history.remember(["a", "b"], np.array([[1.0, 0.0], [0.0, 2.0]]), accepted)
+    history.remember(["a", "b"], np.array([[0.0, 1.0], [0.0, 1.0]]), accepted)
+    now = history.continuity(["b", "a", "c"], np.array([[0.0, -3.0], [3.0, 4.0], [1.0, 1.0]]))
+    assert now[:2] == pytest.approx([-1.0, 0.8])
+    assert np.isnan(now[2])
+
+
+def test_rejected_uploads_are_not_remembered_and_old_ones_are_forgotten():
+    history = OwnHistory(2, 2)
+    history.remember(["a", "b"], np.eye(2), np.array([True, False]))
+    assert np.isnan(history.continuity(["b"], np.eye(2)[:1])).all()
+    for _ in range(2):
+        assert not np.isnan(history.continuity(["a"], np.eye(2)[:1])).any()
+        history.remember(["b"], np.eye(2)[:1], np.array([False]))
+    assert np.isnan(history.continuity(["a"], np.eye(2)[:1])).all()
+
+
+def test_an_attacker_that_earned_trust_first_is_held_against_its_own_past():
+    rounds = clients_with_ways_of_their_own(5)
+    method = filters.get("anchored-views")
+    assert all(method.decide(updates, trusted=range(K)).accepted.all() for updates in rounds[:3])
+    for updates in rounds[3:]:
+        updates[-6:] = np.random.default_rng(1).standard_normal((6, D)) + 0.1
+        decision = method.decide(updates, trusted=range(K))
+        assert np.flatnonzero(~decision.accepted).tolist() == list(range(N - 6, N))
+        assert set(decision.reason[-6:]) == {"changed"}
+
+
+def test_without_memory_the_same_attack_passes():
+    rounds = clients_with_ways_of_their_own(4)
+    method = filters.get("anchored-views(history=0)")
+    rounds[-1][-6:] = np.random.default_rng(1).standard_normal((6, D)) + 0.1
+    assert [method.decide(updates, trusted=range(K)).accepted.all() for updates in rounds] == [True] * 4
+    assert method.state_dict() == {}
+
+
+def test_honest_clients_that_go_on_as_before_lose_nobody():
+    method = filters.get("anchored-views")
+    assert all(
+        method.decide(updates, trusted=range(K)).accepted.all() for updates in clients_with_ways_of_their_own(6, 2)
+    )
+
+
+def test_a_replay_goes_on_from_its_state():
+    rounds = clients_with_ways_of_their_own(5, 3)
+    rounds[3][-6:] *= -1.0
+    whole, first = filters.get("anchored-views"), filters.get("anchored-views")
+    for updates in rounds[:3]:
+        whole.decide(updates, trusted=range(K))
+        first.decide(updates, trusted=range(K))
+    second = filters.get("anchored-views")
+    second.load_state_dict(first.state_dict())
+    for updates in rounds[3:]:
+        expected, resumed = (method.decide(updates, trusted=range(K)) for method in (whole, second))
+        assert np.array_equal(expected.score, resumed.score)
+        assert expected.reason == resumed.reason
+
+
+def test_a_state_of_other_settings_is_refused():
+    state = filters.get("anchored-views").state_dict()
+    for text in ("anchored-views(history=2)", "anchored-views(history=4)", "anchored-views(buckets=1024)"):
+        other = filters.get("anchored-views")
+        other.decide(clients_with_ways_of_their_own(1)[0], trusted=range(K))
+        with pytest.raises(UnusableInput):
+            filters.get(text).load_state_dict(other.state_dict())
+    with pytest.raises(UnusableInput):
+        filters.get("anchored-views").load_state_dict({"rounds_seen": np.array([1.0])})
+    with pytest.raises(UsageError):
+        filters.get("anchored-views(history=0)").load_state_dict(state)
