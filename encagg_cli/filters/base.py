@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from encagg_cli.engine import one_blas_thread
 from encagg_cli.errors import UsageError
 from encagg_cli.rounds.layout import Parameter
 from encagg_cli.sketch import ArraySource, Need, RoundSketch
@@ -194,7 +195,8 @@ class Filter(ABC):
             if poisoned is None
             else np.array([poisoned.get(client, False) for client in sketch.clients], dtype=bool),
         )
-        decision = self.judge(sketch, context) if sketch.clients else _nobody()
+        with one_blas_thread():  # the same bits on any number of cores; and small decompositions are faster
+            decision = self.judge(sketch, context) if sketch.clients else _nobody()
         decision = _with_non_finite(decision, sketch.non_finite).in_order(order)
         if source is not None and sketch.clients and self.wants_aggregate():
             self.see_aggregate(aggregate_pieces(self, decision, source))

@@ -8,23 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.errors import UsageError
-from encagg_cli.filters.base import ACCEPT_THRESHOLD, Context, Decision, Filter, Grade, Requirement, suspicion
+from encagg_cli.filters.base import Context, Decision, Filter, Grade, Requirement, suspicion
 from encagg_cli.filters.encagg.clustering import NOISE, Labels, density_clusters
 from encagg_cli.filters.encagg.projection import Points, Projection, distances, project, resolution
 from encagg_cli.filters.encagg.radius import Radius, radius_from_known
 from encagg_cli.filters.encagg.selection import Clustered, Mask, Selection, select
 from encagg_cli.filters.settings import check_settings, setting
+from encagg_cli.filters.verdict import REJECT_ABOVE, equal_weights
 from encagg_cli.sketch import GramNeed, Need, RoundSketch
 
 if TYPE_CHECKING:
     from encagg_cli.filters.encagg.generator import Generator
 
-THRESHOLD = float(np.nextafter(ACCEPT_THRESHOLD, 0.0))
-
 
 @dataclass(frozen=True)
 class FirstPass:
-    """Steps 1-4, over all `n` uploads."""
+    """Projection, radius, clustering and selection, over all `n` uploads."""
 
     points: Points
     distances: NDArray[np.float64]
@@ -41,7 +40,10 @@ class FirstPass:
 
 @dataclass(frozen=True)
 class SecondPass:
-    """Steps 5-6, over the `m` retained uploads (`rows`) and, after them, the pseudo-gradients."""
+    """The second clustering: `m` retained uploads (`rows`), their points, and after them the pseudo-gradients.
+
+    `fallback`: no benign cluster was found. `generator` is what the trace tells of its step.
+    """
 
     rows: NDArray[np.intp]
     points: Points
@@ -169,11 +171,15 @@ class EnCAgg(Filter):
 
     def _ready_generator(self) -> "Generator":
         if self._generator is None:
-            from encagg_cli.filters.encagg.generator import Generator, GeneratorSettings  # loads torch
-
-            own = {spec.name: getattr(self, spec.name) for spec in fields(GeneratorSettings)}
-            self._generator = Generator(GeneratorSettings(**own))
+            self._generator = self._new_generator()
         return self._generator
+
+    def _new_generator(self) -> "Generator":
+        from encagg_cli.filters.encagg.generator import Generator, GeneratorSettings  # loads torch
+
+        return Generator(
+            GeneratorSettings(**{spec.name: getattr(self, spec.name) for spec in fields(GeneratorSettings)})
+        )
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self._generator is None else self._generator.state_dict()
@@ -181,9 +187,10 @@ class EnCAgg(Filter):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if state and self.generator == "off":
             raise UsageError("encagg(generator=off) keeps no state, but was given one")
-        self._generator = None
-        if state:
-            self._ready_generator().load_state_dict(state)
+        restored = self._new_generator() if state else None
+        if restored is not None:
+            restored.load_state_dict(state)
+        self._generator = restored
 
 
 def _decision(clients: tuple[str, ...], known: Mask, first: FirstPass, second: SecondPass) -> Decision:
@@ -193,14 +200,15 @@ def _decision(clients: tuple[str, ...], known: Mask, first: FirstPass, second: S
         accepted |= known
     else:
         accepted[second.rows] = second.selection.members[:m]
+    strangeness = _strangeness(first, accepted)
     return Decision(
         clients=clients,
         accepted=accepted,
-        score=suspicion(accepted, _strangeness(first, accepted)),
+        score=suspicion(accepted, strangeness),
         reason=_reasons(accepted, first, second),
-        threshold=THRESHOLD,
-        weight=accepted / accepted.sum(),
-        statistic=_strangeness(first, accepted),
+        threshold=REJECT_ABOVE,
+        weight=equal_weights(accepted),
+        statistic=strangeness,
         cluster=first.labels,
         plane=first.points[:, :2],
         trace={
@@ -251,8 +259,8 @@ def _without_radius(clients: tuple[str, ...], known: Mask, points: Points) -> De
         accepted=known.copy(),
         score=suspicion(known, np.zeros(n)),
         reason=tuple("trusted" if trusted else "no-radius" for trusted in known),
-        threshold=THRESHOLD,
-        weight=known / max(int(known.sum()), 1),
+        threshold=REJECT_ABOVE,
+        weight=equal_weights(known),
         cluster=np.full(n, NOISE, dtype=np.int32),
         plane=points[:, :2],
     )
