@@ -1,7 +1,7 @@
 """What a bench will run: its runs, methods and cells, with what was left out and why."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from encagg_cli import attacks as attack_registry
@@ -53,9 +53,18 @@ def plan_bench(
     skipped: list[str] = []
     runnable: list[str] | None = None
     wanted = list(RECIPES) if "all" in recipes else list(recipes)
-    chosen = [(name, *make(recipe(name), runs_dir, data_dir, progress), recipe(name).known_benign) for name in wanted]
-    for name, path, flipped, k in [*((str(p), p, alternatives, known_benign) for p in runs), *chosen]:
-        k = known_benign if known_benign is not None else k
+    own = [(str(path), path, alternatives, None, None) for path in runs]
+    made = [
+        (
+            name,
+            *make(recipe(name), runs_dir, data_dir, progress),
+            recipe(name).known_benign,
+            recipe(name).setup(data_dir).training.learning_rate,
+        )
+        for name in wanted
+    ]
+    for name, path, flipped, drawn, rate in [*own, *made]:
+        k = known_benign if known_benign is not None else drawn
         with Run.open(path) as run:
             _check_honest(run)
             subjects[name] = Subject(name, path, flipped, "".join(stored.digest for stored in run)[:64])
@@ -65,7 +74,7 @@ def plan_bench(
             able, missing = _methods(run, methods, frozenset(trusted))
             skipped += [f"{name}: {method} {why}" for method, why in missing.items()]
             runnable = able if runnable is None else [method for method in runnable if method in able]
-            usable, left_out = _attacks(run, named, frozenset(trusted), flipped)
+            usable, left_out = _attacks(run, named, frozenset(trusted), flipped, rate)
             skipped += [f"{name}: {attack} {why}" for attack, why in left_out.items()]
         cells += grid([name], usable, shares or SHARES, range(seeds), k)
     return Bench(subjects, runnable or [], cells, skipped)
@@ -94,19 +103,27 @@ def _methods(run: Run, wanted: Sequence[str], trusted: frozenset[str]) -> tuple[
 
 
 def _attacks(
-    run: Run, named: Sequence[str], trusted: frozenset[str], alternatives: Path | None
+    run: Run, named: Sequence[str], trusted: frozenset[str], alternatives: Path | None, rate: float | None
 ) -> tuple[list[str], dict[str, str]]:
+    """The attacks that this run allows, and why the others are left out; `rate` is the server's learning rate."""
     usable: list[str] = []
     left_out: dict[str, str] = {}
     has_models = all(stored.has_global_model for stored in run)
+    gradients = run.round(run.rounds[0]).update_kind == "gradient"
     for text in named:
-        needs = attack_registry.get(text).requires()
+        attack = attack_registry.get(text)
+        needs = attack.requires()
+        watches = gradients and getattr(attack, "learning_rate", 0.0) is None
         if AttackNeed.TRAINED_TO_HARM in needs and alternatives is None:
             left_out[text] = "needs updates trained on changed labels (--alternatives RUN)"
         elif AttackNeed.GLOBAL_MODEL in needs and not has_models:
             left_out[text] = "needs the global model of every round (capture it)"
         elif AttackNeed.KNOWN_BENIGN in needs and not trusted:
             left_out[text] = "aims at a filter that needs known-benign clients (--known-benign K)"
+        elif watches and rate is None and AttackNeed.GLOBAL_MODEL in needs:
+            left_out[text] = "must know the server's learning rate where updates are gradients (learning_rate=…)"
         else:
-            usable.append(text)
+            if watches and rate is not None:
+                attack = replace(attack, learning_rate=rate)  # type: ignore[call-arg]
+            usable.append(canonical(attack))
     return usable, left_out

@@ -160,13 +160,14 @@ def make(
     ):
         model = federation.initial
         rate = np.float32(1.0 if chosen.algorithm == "fedavg" else -federation.setup.training.learning_rate)
+        previous = None
         for number in range(federation.setup.rounds):
-            uploads = federation.uploads(number, model)
+            uploads = federation.uploads(number, model, previous)
             if number in chosen.kept:
                 record(keep, uploads)
                 record(keep_flipped, _flipped(federation, uploads))
             step = plain_mean(uploads, np.isfinite(uploads.norms))
-            model = model if step is None else (model + rate * step).astype(np.float32)
+            previous, model = model, model if step is None else (model + rate * step).astype(np.float32)
             progress(number + 1, federation.setup.rounds)
     finished.touch()
     return honest, flipped

@@ -1,8 +1,9 @@
 """`encagg filter`: run filters over stored rounds and write a verdict for every client and round."""
 
 import json
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +18,22 @@ if TYPE_CHECKING:
     from encagg_cli.rounds.reader import Run
 
 _SCALE = "Scale"
+
+
+# Enumerations, because typer before 0.19 knows no Literal.
+class NonFinite(StrEnum):
+    REJECT = "reject"
+    ERROR = "error"
+
+
+class EngineChoice(StrEnum):
+    LOCAL = "local"
+    DASK = "dask"
+
+
+class DeviceChoice(StrEnum):
+    CPU = "cpu"
+    CUDA = "cuda"
 
 
 def command(
@@ -45,9 +62,9 @@ def command(
         Path | None, typer.Option(help="Go on from this file, and keep here what filters carry to later rounds.")
     ] = None,
     non_finite: Annotated[
-        Literal["reject", "error"],
+        NonFinite,
         typer.Option(help="A NaN or infinite update is rejected, or ends the command (exit 4)."),
-    ] = "reject",
+    ] = NonFinite.REJECT,
     force: Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of the table.")] = False,
     memory: Annotated[
@@ -56,15 +73,13 @@ def command(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes. Default: a thread a core.", rich_help_panel=_SCALE)
     ] = None,
-    engine: Annotated[
-        Literal["local", "dask"], typer.Option(help="Where work runs.", rich_help_panel=_SCALE)
-    ] = "local",
+    engine: Annotated[EngineChoice, typer.Option(help="Where work runs.", rich_help_panel=_SCALE)] = EngineChoice.LOCAL,
     scheduler: Annotated[
         str | None, typer.Option(help="Dask's address; a local cluster without.", rich_help_panel=_SCALE)
     ] = None,
     device: Annotated[
-        Literal["cpu", "cuda"], typer.Option(help="What multiplies matrices.", rich_help_panel=_SCALE)
-    ] = "cpu",
+        DeviceChoice, typer.Option(help="What multiplies matrices.", rich_help_panel=_SCALE)
+    ] = DeviceChoice.CPU,
     cache: Annotated[
         str, typer.Option(help="Where sketches are kept: beside the run, none, or a folder.", rich_help_panel=_SCALE)
     ] = "beside",
@@ -97,7 +112,7 @@ def command(
         )
         methods = name_methods(_choose(method or [], settings or [], stored, numbers, known_benign))
         check_requirements(methods, known_benign)
-        if non_finite == "error":
+        if non_finite is NonFinite.ERROR:
             refuse_non_finite(stored.round(number) for number in numbers)
         with (
             ByteBar("filtering") as bar,
@@ -105,9 +120,9 @@ def command(
                 stored,
                 memory=memory,
                 workers=workers,
-                engine=engine,
+                engine=engine.value,
                 scheduler=scheduler,
-                device=device,
+                device=device.value,
                 cache=cache if cache in ("beside", "none") else Path(cache),  # type: ignore[arg-type]
                 progress=bar.show,
             ) as sketcher,

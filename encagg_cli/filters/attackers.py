@@ -19,7 +19,8 @@ def attacker_count(told: AttackerCount, n: int, context: Context) -> int:
             raise UsageError("f=oracle needs ground truth, and this run has none")
         return int(context.poisoned.sum())
     assert isinstance(told, int | float)
-    return int(np.ceil(told * n)) if told < 1 else int(told)
+    # Rounded first: 0.7 · 10 is a little more than 7 in floating point.
+    return int(np.ceil(round(told * n, 9))) if told < 1 else int(told)
 
 
 def check_attacker_count(name: str, told: AttackerCount) -> None:
@@ -60,11 +61,21 @@ class ToldAttackers(Filter):
         n = len(sketch.clients)
         f = attacker_count(self.f, n, context)
         notes = ("oracle",) if self.f == "oracle" else ()
-        if f <= self.most_attackers(n):
+        if self._sound(sketch.number, n, f):
             return f, notes
+        return min(f, n - 1), (*notes, "relaxed")
+
+    def check_round(self, number: int, clients: int) -> None:
+        if clients and self.f is not None and self.f != "oracle":
+            self._sound(number, clients, attacker_count(self.f, clients, Context(np.zeros(clients, dtype=bool))))
+
+    def _sound(self, number: int, n: int, f: int) -> bool:
+        """Whether the theory admits `f` of `n`; raises UsageError where it does not and `relaxed` is not set."""
+        if f <= self.most_attackers(n):
+            return True
         if not self.relaxed:
             raise UsageError(
-                f"round {sketch.number}: {self.name} with f={f} needs {self.theory}, and there are {n} uploads",
+                f"round {number}: {self.name} with f={f} needs {self.theory}, and there are {n} uploads",
                 hint=f"--set {self.name}.relaxed=true runs it outside its theory, and says so in every verdict",
             )
-        return min(f, n - 1), (*notes, "relaxed")
+        return False
