@@ -94,7 +94,7 @@ def test_a_round_is_complete_when_it_says_so(tmp_path):
         watch.put(1, "c", done=True)
         watch.until(lambda: watch.rounds() == [1])
         assert Run.open(watch.run).round(1).client_ids == ("a", "b", "c")
-        assert "round 1: 3 uploads" in watch.told
+        watch.until(lambda: "round 1: 3 uploads" in watch.told)
 
 
 def test_a_round_is_complete_when_a_later_one_has_begun(tmp_path):
