@@ -16,7 +16,8 @@ def command(
     """List the filters: what each needs, its settings and their defaults, and where it is published.
 
     Grade A: the definition is complete and checked; B: complete, in part from third-party code; C: our reading of what
-    is public.
+    is public. Filters that need a model and data beside the updates (Zeno, FLShield, DeepSight, CrowdGuard) are not
+    offered; nor is RSA, which is a training protocol.
 
     [bold]Examples[/bold]
 

@@ -1,6 +1,9 @@
 """The registry of filters: `get("multi-krum(f=8)")` makes one, `available()` lists them.
 
 A filter's module is imported when the filter is first asked for: some need torch or scikit-learn.
+
+Not here: filters that need a model and data beside the updates (Zeno, FLShield, DeepSight, CrowdGuard), RSA, which is a
+training protocol and not a filter, and those whose equations are not public (TDFL, MODEL, FedMP, SINE, MESAS).
 """
 
 from importlib import import_module

@@ -120,6 +120,9 @@ class Filter(ABC):
     def needs(self) -> tuple[Need, ...]:
         """What the sketch of the next round must hold."""
 
+    def check_round(self, number: int, clients: int) -> None:  # noqa: B027 - most filters can judge any round
+        """Raise UsageError where a round of so many finite uploads cannot be judged: known before it is read."""
+
     def refine(self, sketch: RoundSketch) -> tuple[Need, ...]:
         """What a second pass over the round must add, now that the first is known; nothing, for nearly all filters."""
         return ()

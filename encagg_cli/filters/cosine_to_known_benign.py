@@ -47,15 +47,17 @@ class CosineToKnownBenign(Filter):
             others = context.trusted.astype(np.float64)
             others[client] = 0.0
             cosine[client] = gram.cosines_to(others / (k - 1))[client]
-        accepted = cosine > self.threshold
+        score = 1.0 - cosine
+        limit = float(np.nextafter(1.0 - self.threshold, 0.0))
+        accepted = score <= limit
         trust = np.where(accepted, np.maximum(cosine, 0.0), 0.0)
         reference_norm = np.sqrt(max(float(mean @ gram.inner @ mean), 0.0))
         scaled = np.divide(trust * reference_norm, gram.norms, out=np.zeros(n), where=gram.norms > 0)
         return Decision(
             clients=sketch.clients,
             accepted=accepted,
-            score=1.0 - cosine,
+            score=score,
             reason=tuple("kept" if kept else "opposed" for kept in accepted),
-            threshold=float(np.nextafter(1.0 - self.threshold, 0.0)),
+            threshold=limit,
             weight=scaled / trust.sum() if trust.sum() > 0 else np.zeros(n),
         )

@@ -54,9 +54,9 @@ class FLDetector(Filter):
         check_settings(self)
         check_buckets(self.name, self.buckets)
         self._rounds = 0
-        # A client's row: its last upload, the steps summed up to then, and its distances, oldest first, NaN unknown.
-        self._clients = ClientMemory(2 * self.buckets + self.window)
-        self._position = np.zeros(self.buckets)
+        # A client's row: the round of its last upload, its distances (oldest first, NaN unknown), and that upload.
+        self._clients = ClientMemory(1 + self.window + self.buckets)
+        self._positions = {-1: np.zeros(self.buckets)}  # by round, the steps summed up to it
         self._aggregate: Numbers | None = None
         self._steps: list[Numbers] = []
         self._changes: list[Numbers] = []
@@ -71,13 +71,14 @@ class FLDetector(Filter):
     def judge(self, sketch: RoundSketch, context: Context) -> Decision:
         projected: Projected = sketch[self._projection()]
         step = self._step_into(projected, sketch.header.update_kind)
-        if step is not None:
-            self._position = self._position + step
+        before = self._positions[self._rounds - 1]
+        self._positions[self._rounds] = before if step is None else before + step
         distances = self._measure(sketch.clients, projected.rows)
         score = _mean_known(distances)
         accepted = ~self._outliers(score)
         aggregate = equal_weights(accepted) @ projected.rows
         self._learn(step, aggregate)
+        self._forget_positions()
         self._rounds += 1
         warming = self._rounds <= self.start or not (score > 0).any()
         return verdict(
@@ -102,18 +103,18 @@ class FLDetector(Filter):
 
     def _measure(self, clients: tuple[str, ...], rows: Numbers) -> Numbers:
         """(n, window) distances between predicted and actual uploads, this round's last; remembers the uploads."""
-        m = self.buckets
         remembered, known = self._clients.recall(clients)
-        last, position, distances = remembered[:, :m], remembered[:, m : 2 * m], remembered[:, 2 * m :].copy()
-        distances[~known] = np.nan
+        seen, distances, last = np.split(remembered, [1, 1 + self.window], axis=1)
         distances = np.hstack([distances[:, 1:], np.full((len(rows), 1), np.nan)])
+        distances[~known] = np.nan
         if known.any():
-            moved = self._position - position[known]
-            predicted = last[known] + hessian_products(self._steps, self._changes, moved)
+            when, which = np.unique(seen[known, 0], return_inverse=True)
+            moved = self._positions[self._rounds] - np.stack([self._positions[int(number)] for number in when])
+            predicted = last[known] + hessian_products(self._steps, self._changes, moved)[which]
             gap = np.linalg.norm(predicted - rows[known], axis=1)
             distances[known, -1] = gap / gap.sum() if gap.sum() > 0 else 0.0
-        here = np.broadcast_to(self._position, rows.shape)
-        self._clients.keep(clients, np.hstack([rows, here, distances]))
+        here = np.full((len(rows), 1), float(self._rounds))
+        self._clients.keep(clients, np.hstack([here, distances, rows]))
         return distances
 
     def _outliers(self, score: Numbers) -> NDArray[np.bool_]:
@@ -124,6 +125,11 @@ class FLDetector(Filter):
         if gap_clusters(scaled[:, None], self.most_clusters, seed=self.seed) < 2:
             return np.zeros(len(score), dtype=bool)
         return upper_of_two(scaled)
+
+    def _forget_positions(self) -> None:
+        """Keep those from which some client was last seen, and the latest."""
+        needed = {self._rounds, *self._clients.everything()[:, 0].astype(int).tolist()}
+        self._positions = {number: position for number, position in self._positions.items() if number in needed}
 
     def _learn(self, step: Numbers | None, aggregate: Numbers) -> None:
         """Add a pair to those that make H, and remember the aggregate."""
@@ -136,7 +142,8 @@ class FLDetector(Filter):
         state = {
             **self._clients.state(),
             "rounds": self._rounds,
-            "position": self._position,
+            "position_rounds": np.array(list(self._positions), dtype=np.int64),
+            "positions": np.array(list(self._positions.values())),
             "stored_steps": int(self._stored_steps),
             "steps": np.array(self._steps).reshape(-1, self.buckets),
             "changes": np.array(self._changes).reshape(-1, self.buckets),
@@ -147,8 +154,9 @@ class FLDetector(Filter):
         self._clients.restore(state, self.name)
         self._rounds = int(state["rounds"])
         self._stored_steps = bool(state["stored_steps"])
-        position = vector_of(state, "position", self.name, (self.buckets,))
-        self._position = np.zeros(self.buckets) if position is None else position
+        numbers = np.asarray(state["position_rounds"], dtype=np.int64).tolist()
+        positions = vector_of(state, "positions", self.name, (len(numbers), self.buckets))
+        self._positions = {} if positions is None else dict(zip(numbers, positions, strict=True))
         self._aggregate = vector_of(state, "aggregate", self.name, (self.buckets,))
         steps, changes = (vector_of(state, name, self.name, (None, self.buckets)) for name in ("steps", "changes"))
         self._steps = [] if steps is None else list(steps)

@@ -39,14 +39,15 @@ class FLTrust(Filter):
             return Decision(
                 sketch.clients, np.zeros(n, dtype=bool), np.full(n, 2.0), ("no-reference",) * n, weight=np.zeros(n)
             )
-        trust = np.maximum(root.cosines, 0.0)
-        accepted = trust > 0
+        score = 1.0 - root.cosines
+        accepted = score < 1.0
+        trust = np.where(accepted, root.cosines, 0.0)
         norms = sketch.header.norms
         scaled = np.divide(trust * root.norm, norms, out=np.zeros(n), where=norms > 0)
         return Decision(
             clients=sketch.clients,
             accepted=accepted,
-            score=1.0 - root.cosines,
+            score=score,
             reason=tuple("kept" if kept else "opposed" for kept in accepted),
             threshold=float(np.nextafter(1.0, 0.0)),
             weight=scaled / trust.sum() if trust.sum() > 0 else np.zeros(n),

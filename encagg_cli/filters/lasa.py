@@ -49,17 +49,21 @@ class Lasa(Filter):
 
     def __post_init__(self) -> None:
         check_settings(self)
+        self._second: SparseTensorNeed | None = None
 
     def needs(self) -> tuple[Need, ...]:
         return (SampledColumnsNeed(SAMPLE_COLUMNS, self.seed),)
 
     def refine(self, sketch: RoundSketch) -> tuple[Need, ...]:
         sample = sketch[SampledColumnsNeed(SAMPLE_COLUMNS, self.seed)]
-        return (SparseTensorNeed(magnitude_thresholds(sample, 1.0 - self.sparsity)),)
+        self._second = SparseTensorNeed(magnitude_thresholds(sample, 1.0 - self.sparsity))
+        return (self._second,)
 
     def judge(self, sketch: RoundSketch, context: Context) -> Decision:
-        (need,) = self.refine(sketch)
-        tensors: SparseTensors = sketch[need]
+        if self._second is None or self._second not in sketch.figures:
+            self.refine(sketch)
+        assert self._second is not None
+        tensors: SparseTensors = sketch[self._second]
         norms = sketch.header.norms
         clip = clip_factors(norms, float(np.median(norms)))
         survives = (_deviations(tensors.norms * clip) < self.lambda_n) & (_deviations(tensors.purity) < self.lambda_s)

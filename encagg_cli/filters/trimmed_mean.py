@@ -43,13 +43,7 @@ class TrimmedMean(Filter):
         return (RankNeed(),)
 
     def judge(self, sketch: RoundSketch, context: Context) -> Decision:
-        n = len(sketch.clients)
-        each_side = int(self.beta * n) if self.f is None else attacker_count(self.f, n, context)
-        if 2 * each_side >= n:
-            raise UsageError(
-                f"round {sketch.number}: {self.name} would drop {each_side} values on each side, and there are {n}",
-                hint="fewer than half may be attackers",
-            )
+        each_side = self._each_side(sketch.number, len(sketch.clients), context)
         ranks: Ranks = sketch[RankNeed()]
         share = ranks.trimmed_share(each_side)
         decided = verdict(
@@ -61,6 +55,20 @@ class TrimmedMean(Filter):
             rejects=self.reject_above is not None,
         )
         return replace(decided, trace={"each_side": np.array(each_side)})
+
+    def check_round(self, number: int, clients: int) -> None:
+        if clients and self.f != "oracle":
+            self._each_side(number, clients, Context(np.zeros(clients, dtype=bool)))
+
+    def _each_side(self, number: int, n: int, context: Context) -> int:
+        """How many values are dropped on each side; raises UsageError where that leaves none."""
+        each_side = int(self.beta * n) if self.f is None else attacker_count(self.f, n, context)
+        if 2 * each_side >= n:
+            raise UsageError(
+                f"round {number}: {self.name} would drop {each_side} values on each side, and there are {n}",
+                hint="fewer than half may be attackers",
+            )
+        return each_side
 
     def combine(self, decision: Decision, values: NDArray[np.floating], start: int) -> NDArray[np.float64]:
         chosen = np.sort(values[decision.accepted].astype(np.float64), axis=0)

@@ -193,6 +193,16 @@ def test_feasible_combinations_are_those_of_the_literature() -> None:
                     get(name, f=f).decide(updates)
 
 
+def test_what_the_theory_refuses_is_known_before_a_round_is_read() -> None:
+    for text in ("multi-krum(f=3)", "bulyan(f=1)", "trimmed-mean(f=4)", "faba(f=3)"):
+        get(text).check_round(5, 9)
+        with pytest.raises(UsageError, match="round 5"):
+            get(text).check_round(5, 6)
+    get("multi-krum(f=3,relaxed=true)").check_round(5, 6)
+    get("multi-krum(f=oracle)").check_round(5, 2)
+    get("median").check_round(5, 1)
+
+
 def test_a_share_is_rounded_up_and_the_truth_is_marked() -> None:
     updates = updates_of(0, n=10)
     assert (~get("faba(f=0.21)").decide(updates).accepted).sum() == 3
