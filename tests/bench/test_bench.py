@@ -1,0 +1,151 @@
+"""`encagg bench`, on captured honest rounds."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from encagg_cli import Run, attacks, filters
+from encagg_cli.attacks.campaign import Campaign
+from encagg_cli.attacks.schedule import get_schedule
+from encagg_cli.bench import runner
+from encagg_cli.bench.cells import Cell, draw_known_benign, grid
+from encagg_cli.bench.run_cell import run_cell
+from encagg_cli.cli import main
+
+FEW = ["--attack", "sign-flip", "--ratio", "0.25", "--known-benign", "3", "--workers", "1", "--method", "k-means"]
+
+
+def bench(run: Path, output: Path, *options: str) -> int:
+    return main(["bench", str(run), "-o", str(output), *FEW, *options])
+
+
+def test_every_cell_of_the_grid_is_there_once() -> None:
+    cells = list(grid(["a", "b"], ["lie", "ipm"], [0.0, 0.2, 0.4], [0, 1], None))
+    assert len(cells) == len(set(cells)) == 2 * 2 * (1 + 2 * 2)
+    assert len({cell.key for cell in cells}) == len(cells)
+    assert sum(cell.attack == "" for cell in cells) == 4
+
+
+def test_known_benign_clients_are_drawn_for_each_seed() -> None:
+    clients = [f"c{index}" for index in range(30)]
+    drawn = {draw_known_benign(clients, frozenset(), Cell("r", "", 0.0, seed, 4)) for seed in range(20)}
+    assert len(drawn) > 10
+    assert all(len(chosen) == 4 for chosen in drawn)
+    assert draw_known_benign(clients, frozenset({"c1"}), Cell("r", "", 0.0, 0, None)) == {"c1"}
+
+
+def test_a_cell_counts_what_a_poisoned_copy_of_the_run_gives(honest_run: Path) -> None:
+    cell = Cell("r", "lie", 0.25, 0, 3)
+    rows = [row for row in run_cell(cell, honest_run, ["k-means"], None) if row["method"] == "k-means"]
+    assert [row["round"] for row in rows] == [0, 1, 2]
+    with Run.open(honest_run) as run:
+        clients = sorted(run.round(0).client_ids)
+        trusted = draw_known_benign(clients, frozenset(), cell)
+        campaign = Campaign(
+            [attacks.get("lie")],
+            ratio=0.25,
+            schedule=get_schedule("always"),
+            seed=0,
+            clients=clients,
+            trusted=trusted,
+        )
+        for row, stored in zip(rows, run, strict=True):
+            plan = campaign.plan(stored.number, stored.client_ids)
+            updates = stored.rows(range(len(stored.client_ids)))
+            place = {client: index for index, client in enumerate(stored.client_ids)}
+            for start, stop, values in campaign.craft(stored, plan):
+                updates[[place[c] for c in plan.poisoning], start:stop] = values
+            decision = filters.get("k-means").decide(updates, clients=stored.client_ids, trusted=sorted(trusted))
+            counted = np.array([client not in trusted for client in stored.client_ids])
+            poisoned = np.array([client in plan.poisoning for client in stored.client_ids])
+            assert row["tp"] == (~decision.accepted & poisoned & counted).sum()
+            assert row["fp"] == (~decision.accepted & ~poisoned & counted).sum()
+            assert row["tp"] + row["fn"] == len(plan.poisoning) == 3
+            assert row["tn"] + row["fp"] == 6
+
+
+def test_results_are_one_file_and_one_document(
+    honest_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "bench.parquet"
+    assert bench(honest_run, output, "--json", "--markdown", str(tmp_path / "bench.md")) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert {result["method"].partition(":")[0] for result in document["results"]} == {"k-means", "oracle"}
+    table = pq.read_table(output)
+    assert set(table.column("ratio").to_pylist()) == {0.0, 0.25}
+    assert "k-means" in (tmp_path / "bench.md").read_text(encoding="utf-8")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bench.md", "bench.parquet"]
+
+
+def test_an_interrupted_bench_goes_on_where_it_stopped(
+    honest_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tmp_path / "whole.parquet"
+    assert bench(honest_run, whole) == 0
+    ran: list[Cell] = []
+
+    def interrupted(cell: Cell, *arguments: object) -> object:
+        ran.append(cell)
+        if len(ran) == 2:
+            raise KeyboardInterrupt
+        return run_cell(cell, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(runner, "run_cell", interrupted)
+    output = tmp_path / "bench.parquet"
+    assert bench(honest_run, output) == 130
+    assert not output.exists()
+    assert bench(honest_run, output) == 0
+    assert ran[0] not in ran[2:]  # the finished cell was not run again
+    columns = [name for name in pq.read_schema(whole).names if name != "milliseconds"]
+    assert pq.read_table(output, columns=columns).to_pylist() == pq.read_table(whole, columns=columns).to_pylist()
+
+
+def test_two_processes_find_what_one_finds(honest_run: Path, tmp_path: Path) -> None:
+    assert bench(honest_run, tmp_path / "1.parquet") == 0
+    assert bench(honest_run, tmp_path / "2.parquet", "--workers", "2") == 0
+    columns = [name for name in pq.read_schema(tmp_path / "1.parquet").names if name != "milliseconds"]
+    one, two = (pq.read_table(tmp_path / name, columns=columns).to_pylist() for name in ("1.parquet", "2.parquet"))
+    assert one == two
+
+
+def test_methods_that_need_the_number_of_attackers_are_told_the_truth(honest_run: Path, tmp_path: Path) -> None:
+    output = tmp_path / "bench.parquet"
+    options = ["--attack", "scaling", "--ratio", "0.25", "--known-benign", "3", "--workers", "1"]
+    assert main(["bench", str(honest_run), "-o", str(output), *options, "--method", "multi-krum"]) == 0
+    rows = [row for row in pq.read_table(output).to_pylist() if row["method"].startswith("multi-krum")]
+    assert all(row["told_f"] for row in rows)
+    assert all(row["tp"] + row["fp"] + row["known_benign_rejected"] == (3 if row["attack"] else 0) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--ratio", "1.5"], 2, "1.5"),
+        (["--method", "nonsense"], 2, "nonsense"),
+        (["--attack", "nonsense"], 2, "nonsense"),
+        (["--known-benign", "12"], 2, "12"),
+        (["--recipe", "nonsense"], 2, "nonsense"),
+        (["--recipe", "mnist-dirichlet-a"], 2, "--data-dir"),
+    ],
+)
+def test_what_cannot_be_meant_is_a_usage_error(
+    honest_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], code: int, message: str
+) -> None:
+    output = tmp_path / "bench.parquet"
+    runs = ["--runs-dir", str(tmp_path / "runs")]
+    assert main(["bench", str(honest_run), "-o", str(output), "--workers", "1", *runs, *options]) == code
+    assert message in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_a_bench_needs_honest_rounds(attacked_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench(attacked_run, tmp_path / "bench.parquet") == 4
+    assert "honest" in capsys.readouterr().err
+
+
+def test_a_bench_needs_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench"]) == 2
+    assert "recipe" in capsys.readouterr().err
