@@ -84,6 +84,8 @@ def _print_list(described: list[dict[str, Any]]) -> None:
         needs = [*method["needs"], *(f"({uses})" for uses in method["uses"])]
         if needs:
             text.append(f"\nneeds {', '.join(needs)}", style="cyan")
+        if method["aggregate"] != "linear":
+            text.append(f"\n{method['aggregate']} aggregate", style="cyan")
         if method["settings"]:
             defaults = " ".join(f"{spec['name']}={_shown(spec['default'])}" for spec in method["settings"])
             text.append(f"\n{defaults}", style="green")

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from encagg_cli.filters.attackers import ToldAttackers
 from encagg_cli.filters.base import Aggregate, Context, Decision, Grade
-from encagg_cli.filters.krum import krum_scores
 from encagg_cli.filters.verdict import relative, verdict
 from encagg_cli.sketch import GramNeed, Need, RoundSketch
 
@@ -66,14 +65,27 @@ class Bulyan(ToldAttackers):
 
 
 def bulyan_selection(squared_distances: NDArray[np.float64], f: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Rows of the `max(1, n - 2f)` selected in order, and every row's Krum score when it was last scored, (n,)."""
+    """Rows of the `max(1, n - 2f)` selected in order, and every row's Krum score when it was last scored, (n,).
+
+    Distances are sorted once: a row that loses a neighbour stays sorted.
+    """
     n = len(squared_distances)
     left = np.arange(n)
+    others = ~np.eye(n, dtype=bool)
+    neighbours = np.broadcast_to(left, (n, n))[others].reshape(n, n - 1)
+    squares = squared_distances[others].reshape(n, n - 1)
+    nearest = np.argsort(squares, axis=1, kind="stable")
+    neighbours = np.take_along_axis(neighbours, nearest, axis=1)
+    squares = np.take_along_axis(squares, nearest, axis=1)
     last = np.zeros(n)
     order = []
     for _ in range(max(1, n - 2 * f)):
-        last[left] = krum_scores(squared_distances[np.ix_(left, left)], f)
-        winner = int(last[left].argmin())
-        order.append(left[winner])
-        left = np.delete(left, winner)
+        last[left] = squares[:, : max(1, len(left) - f - 2)].sum(axis=1)
+        winner = left[int(last[left].argmin())]
+        order.append(winner)
+        rest = left != winner
+        left, neighbours, squares = left[rest], neighbours[rest], squares[rest]
+        kept = neighbours != winner
+        shape = (len(left), max(0, len(left) - 1))
+        neighbours, squares = neighbours[kept].reshape(shape), squares[kept].reshape(shape)
     return np.array(order, dtype=np.intp), last

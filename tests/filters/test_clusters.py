@@ -103,9 +103,24 @@ def test_flame_on_models_says_what_it_lacks() -> None:
         get("flame(on=models)").decide(updates_of(0))
 
 
-def test_flame_accepts_all_where_nobody_is_alike() -> None:
-    decision = get("flame").decide(np.eye(9))
-    assert decision.accepted.all() or decision.accepted.sum() >= 5
+@pytest.mark.parametrize("name", ["flame", "freqfed"])
+def test_where_density_clustering_finds_no_cluster_all_are_accepted(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HDBSCAN that may find a single cluster nearly always does, so none is put in its place here."""
+    monkeypatch.setattr(
+        f"encagg_cli.filters.{name}.majority_density_cluster", lambda distances, *_: np.full(len(distances), -1)
+    )
+    decision = get(name).decide(updates_of(0), parameters=LAYERS)
+    assert decision.accepted.all()
+    assert set(decision.reason) == {"no-cluster-updates"}
+
+
+def test_where_dbscan_finds_no_cluster_norms_alone_decide() -> None:
+    updates = updates_of(0, d=2000)
+    updates[4] *= 100
+    decision = get("signguard(clustering=dbscan,eps=1e-9,min_samples=15)").decide(updates, clients=clients(20))
+    assert rejected(decision) == {4}
+    assert decision.reason[4] == "norm"
+    assert decision.reason[0] == "no-cluster"
 
 
 @pytest.mark.parametrize("seed", range(4))
