@@ -61,12 +61,12 @@ def required_gain(alpha: float, n: int) -> float:
     Fitted once, on honest rounds of scikit-learn's digits: 10 to 100 clients, IID to Dirichlet 0.1, one batch to five
     epochs, 2 to 10 known-benign. The gain has no unit, and the same figures hold on MNIST within ±2 nats.
     """
-    return 7.5 + 2.6 * float(np.log(0.01 / alpha)) + 0.06 * n
+    return max(1.0, 7.5 + 2.6 * float(np.log(0.01 / alpha)) + 0.06 * n)
 
 
 def required_opposition(alpha: float, n: int, *, later: bool) -> float:
     """Opposition above which a group counts as reversed; fitted as `required_gain`. Few clients oppose by chance."""
-    return min(0.98, 0.82 + 2.0 / n + 0.087 * float(np.log(0.01 / alpha)) + (0.08 if later else 0.0))
+    return min(0.98, 0.86 + 2.0 / n + 0.087 * float(np.log(0.01 / alpha)) + (0.08 if later else 0.0))
 
 
 def detect(
