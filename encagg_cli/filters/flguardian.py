@@ -1,6 +1,7 @@
 """FLGuardian (Zhou et al., IEEE TIFS 2025), our reading: a benign set per layer, trust summed over layers."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -17,25 +18,24 @@ from encagg_cli.sketch.tensors import TensorGramNeed
 
 @dataclass(kw_only=True)
 class FLGuardian(Filter):
-    """Per tensor, the clients that both cosine and Euclidean distances find benign; deeper tensors count more.
+    """Per layer, the clients that both cosine and Euclidean distances find benign; deeper layers count more.
 
-    The abstract says so much; the clustering, the weights and the number selected are ours. The columns of each
+    The abstract says so much, and that the clients of highest trust are averaged; the clustering, the weights and the
+    number selected are ours. A layer is a module's tensors together (`fc.weight` and `fc.bias`). The columns of each
     distance matrix are standardised and summed per client, and exact 2-means on the sums keeps the larger cluster (of
-    two equally large ones that of smaller distances). Trust is the sum of `β^l` over the tensors `l` in which a client
-    is in both kept clusters, as a share of the largest possible. Accepted are those with trust above one half, or, with
-    `keep`, that share of the clients with the highest trust. The statistic is 1 less the trust.
+    two equally large ones that of smaller distances). Trust is the sum of `β^l` over the layers `l` in which a client
+    is in both kept clusters, as a share of the largest possible. Accepted are the share `keep` of the clients with the
+    highest trust, and all whose trust equals that of the last of them. The statistic is 1 less the trust.
     """
 
     name: ClassVar[str] = "flguardian"
-    summary: ClassVar[str] = "benign sets per tensor, trust summed with weight on deeper ones (our reading)"
+    summary: ClassVar[str] = "benign sets per layer, trust summed with weight on deeper ones (our reading)"
     source: ClassVar[str] = "Zhou et al., FLGuardian, IEEE TIFS 20:5396-5410, 2025 (our reading of its abstract)"
     grade: ClassVar[Grade] = "C"
     requires: ClassVar[frozenset[Requirement]] = frozenset({Requirement.LAYERS})
 
-    beta: float = setting(2.0, "weight of a tensor relative to the one before it", above=0)
-    keep: float | None = setting(
-        None, "share of clients accepted; none: all with trust above one half", above=0, at_most=1
-    )
+    beta: float = setting(2.0, "weight of a layer relative to the one before it", above=0)
+    keep: float = setting(0.5, "share of the clients that is accepted", above=0, at_most=1)
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -44,19 +44,34 @@ class FLGuardian(Filter):
         return (TensorGramNeed(),)
 
     def judge(self, sketch: RoundSketch, context: Context) -> Decision:
-        grams: dict[str, Gram] = sketch[TensorGramNeed()]
+        layers = by_layer(sketch[TensorGramNeed()])
         n = len(sketch.clients)
-        weights = self.beta ** np.arange(1.0 - len(grams), 1.0)
-        if self.beta < 1:
-            weights /= weights.max()
-        benign = np.array([_benign(gram) for gram in grams.values()]).reshape(len(grams), n)
-        doubt = 1.0 - weights @ benign / weights.sum() if len(grams) else np.zeros(n)
-        if self.keep is None:
-            accepted = doubt < 0.5
-        else:
-            accepted = np.zeros(n, dtype=bool)
-            accepted[np.argsort(doubt, kind="stable")[: max(1, round(self.keep * n))]] = True
+        depth = np.arange(len(layers), dtype=np.float64)
+        weights = self.beta ** (depth - depth[-1:] if self.beta > 1 else depth)  # the largest is 1
+        benign = np.array([_benign(gram) for gram in layers.values()]).reshape(len(layers), n)
+        doubt = 1.0 - weights @ benign / weights.sum() if len(layers) else np.zeros(n)
+        last = np.sort(doubt)[max(1, round(self.keep * n)) - 1]
+        accepted = doubt <= last
         return verdict(sketch, accepted, doubt, dropped="distrusted", weight=equal_weights(accepted))
+
+
+def by_layer(tensors: Mapping[str, Gram]) -> dict[str, Gram]:
+    """Gram matrices of modules, from those of their tensors: tensors whose names differ in the last part are added."""
+    layers: dict[str, Gram] = {}
+    for name, gram in tensors.items():
+        layer = name.rpartition(".")[0] or name
+        known = layers.get(layer)
+        layers[layer] = (
+            gram
+            if known is None
+            else replace(
+                gram,
+                centred=known.centred + gram.centred,
+                with_reference=known.with_reference + gram.with_reference,
+                norms=np.hypot(known.norms, gram.norms),
+            )
+        )
+    return layers
 
 
 def _benign(gram: Gram) -> NDArray[np.bool_]:

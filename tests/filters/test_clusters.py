@@ -223,11 +223,10 @@ def test_filters_of_the_output_layer_say_where_none_is_marked() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_flguardian(seed: int) -> None:
-    """Trust is the weighted share of tensors in which a client is in both larger clusters."""
+    """Trust is the weighted share of layers in which a client is in both larger clusters."""
     updates = updates_of(seed)
     trust = np.zeros(20)
-    for level, tensor in enumerate(LAYERS):
-        part = updates[:, tensor.offset : tensor.offset + tensor.size]
+    for level, part in enumerate((updates[:, :36], updates[:, 36:])):
         benign = np.ones(20, dtype=bool)
         for distances in (cosine_distances(part), np.linalg.norm(part[:, None] - part[None], axis=2)):
             sums = ((distances - distances.mean(axis=0)) / distances.std(axis=0)).sum(axis=1)
@@ -235,14 +234,19 @@ def test_flguardian(seed: int) -> None:
             far = min(splits, key=lambda far: sums[far].var() * far.sum() + sums[~far].var() * (~far).sum())
             benign &= far if 2 * far.sum() > 20 else ~far
         trust += 2.0**level * benign
-    trust /= 15
-    decision = get("flguardian").decide(updates, clients=clients(20), parameters=LAYERS)
-    assert decision.statistic is not None
-    np.testing.assert_allclose(decision.statistic, 1 - trust, atol=1e-9)
-    np.testing.assert_array_equal(decision.accepted, trust > 0.5)
+    trust /= 3
+    for keep, count in (("", 10), ("(keep=0.7)", 14)):
+        decision = get(f"flguardian{keep}").decide(updates, clients=clients(20), parameters=LAYERS)
+        assert decision.statistic is not None
+        np.testing.assert_allclose(decision.statistic, 1 - trust, atol=1e-9)
+        np.testing.assert_array_equal(decision.accepted, trust >= np.sort(trust)[-count] - 1e-9)
+    assert rejected(get("flguardian").decide(updates, clients=clients(20), parameters=LAYERS)) >= set(range(6))
+
+
+def test_flguardian_counts_a_bare_vector_as_one_layer() -> None:
+    updates = updates_of(0)
+    decision = get("flguardian").decide(updates, clients=clients(20))
     assert rejected(decision) >= set(range(6))
-    half = get("flguardian(keep=0.5)").decide(updates, clients=clients(20), parameters=LAYERS)
-    assert half.accepted.sum() == 10
 
 
 def test_auror_splits_columns_exactly() -> None:

@@ -52,7 +52,7 @@ REJECTED_WITHOUT_ATTACK = {
     "flame": (0.5, "keeps a majority cluster"),
     "freqfed": (0.5, "keeps a majority cluster"),
     "auror": (0.5, "keeps the majority of two clusters where a coordinate splits"),
-    "flguardian": (0.5, "makes two clusters in every tensor"),
+    "flguardian": (0.5, "accepts the half of highest trust"),
     "fldetector": (0.5, "splits the scores where the gap statistic sees two clusters"),
     "fedra": (0.5, "estimates how many to drop from the scores' spread"),
     "encagg": (0.6, "rejects what is noise in the second clustering"),
