@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -15,6 +15,7 @@ from encagg_cli.rounds.layout import Parameter
 UPDATES = np.random.default_rng(0).standard_normal((6, 8))
 
 
+@settings(deadline=None)  # a loaded machine is no failure
 @given(arrays(bool, 9), arrays(float, 9, elements=st.floats(0, np.inf)))
 def test_suspicion_respects_the_verdict_and_the_order_on_either_side(
     accepted: np.ndarray[tuple[int], np.dtype[np.bool_]], figure: np.ndarray[tuple[int], np.dtype[np.float64]]

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import rankdata
@@ -87,6 +87,7 @@ def test_ranks_are_counted_over_all_columns(ties: bool) -> None:
         np.testing.assert_array_equal(ranks.slots, ranks.midranks[:, ::2])
 
 
+@settings(deadline=None)  # a loaded machine is no failure
 @given(st.integers(0, 10_000), st.integers(1, 6), st.integers(0, 2))
 def test_slots_share_ties_out_evenly(seed: int, n: int, each_side: int) -> None:
     updates = np.random.default_rng(seed).integers(0, 3, (n, 25)).astype(float)
@@ -130,6 +131,7 @@ def test_signed_energy_against_a_stored_step_or_own_signs() -> None:
     assert sketch(updates, [SignedEnergyNeed()])[SignedEnergyNeed()] is None
 
 
+@settings(deadline=None)  # a loaded machine is no failure
 @given(st.lists(st.sampled_from([-2.0, 0.0, 0.5]), min_size=1, max_size=60), st.data())
 def test_packed_signs_unpack_to_what_they_were(values: list[float], data: st.DataObject) -> None:
     packed = PackedSigns.pack([np.array(values)])
