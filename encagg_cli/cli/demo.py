@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from encagg_cli.score.scorer import MethodScore
 
 # Multi-Krum is told the largest number of attackers (60 % of 20), which is beyond what its theory allows.
-METHODS = ("encagg", "multi-krum(f=12,relaxed=true)", "cosine-to-known-benign")
+METHODS = ("anchored-views", "encagg", "multi-krum(f=12,relaxed=true)", "cosine-to-known-benign")
 CLIENTS = 20
 ROUNDS = 12
 ATTACKS = ("lie", "sign-flip", "min-max")

@@ -28,7 +28,7 @@ __all__ = [
     "what_to_do",
 ]
 
-DEFAULT_METHOD = "encagg"
+DEFAULT_METHOD = "anchored-views"
 
 _MODULES = {
     "anchored-views": ("encagg_cli.filters.anchored_views", "AnchoredViews"),
