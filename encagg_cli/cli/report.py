@@ -1,13 +1,11 @@
 """`encagg report`: one page that shows a person what was filtered, when, and why."""
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from encagg_cli import console
-from encagg_cli.errors import UnusableInput
 
 
 def command(
@@ -39,31 +37,23 @@ def command(
       encagg filter runs/mnist -o verdicts.parquet --trace trace.h5
 
       encagg report verdicts.parquet --run runs/mnist --trace trace.h5 -o report.html
+
+      encagg score verdicts.parquet --min-recall 0.9 --json > score.json
+
+      encagg report verdicts.parquet --score score.json -o report.html
     """
     from encagg_cli.outputs import published, refuse_existing
     from encagg_cli.report.document import make_document
     from encagg_cli.report.page import plotting_library, render
-    from encagg_cli.report.sources import labelled_score, run_facts
+    from encagg_cli.report.sources import labelled_score, read_score, run_facts
     from encagg_cli.verdicts.reader import Verdicts
 
     refuse_existing(output, force=force)
     plotting_library()
     with Verdicts(verdicts) as opened:
-        scored = labelled_score(opened, run) if score is None else _read_score(score)
+        scored = labelled_score(opened, run) if score is None else read_score(score, opened)
         document = make_document(opened, trace=trace, score=scored, run=None if run is None else run_facts(run))
-    page = render(document)
+    page = render(document).encode()
     with published(output, force=force) as partial:
-        partial.write_text(page, encoding="utf-8")
-    console.note(f"wrote {output} ({len(page.encode()) / 1e6:.1f} MB); open it in a browser")
-
-
-def _read_score(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UnusableInput(
-            f"cannot read {path} as a score: {error}", hint="`encagg score --json` prints one"
-        ) from error
-    if not isinstance(document, dict) or document.get("schema") != "encagg-score-1":
-        raise UnusableInput(f"{path} is not what `encagg score --json` prints")
-    return document
+        partial.write_bytes(page)
+    console.note(f"wrote {output} ({len(page) / 1e6:.1f} MB); open it in a browser")

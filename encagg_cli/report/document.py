@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli import __version__
-from encagg_cli.errors import NothingToDo, UnusableInput
+from encagg_cli.errors import NothingToDo
+from encagg_cli.report.trace import read_traces, short
 from encagg_cli.verdicts.reader import Verdicts
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_DIGITS = 4  # of scores and coordinates: a picture needs no more, and a page with 10,000 rows stays small
 
 
 def make_document(
@@ -22,64 +21,84 @@ def make_document(
     *,
     trace: Path | None = None,
     score: Mapping[str, Any] | None = None,
-    run: Mapping[str, Any] | None = None,
+    run: str | None = None,
 ) -> dict[str, Any]:
-    """Verdicts by method as columns, with what a trace, a score and a run add.
+    """Verdicts by method as columns, with what a trace, a score and a run add; nothing in it that JSON does not have.
 
-    Raises NothingToDo for an empty file, UnusableInput for a trace that is not one of ours.
+    Raises NothingToDo for an empty file, UnusableInput for a trace that is not one of ours, or not of these verdicts.
     """
     table = verdicts.read()
     if not table.num_rows:
         raise NothingToDo(f"{verdicts.path} holds no verdicts", hint="`encagg filter` writes them")
-    clients = sorted(set(table.column("client_id").combine_chunks().dictionary.to_pylist()))
+    clients = sorted(_words(table, "client_id").unique().to_pylist())
     rounds = np.unique(table.column("round").to_numpy()).tolist()
+    methods = _words(table, "method")
+    names = methods.unique().to_pylist()
     return {
         "version": __version__,
         "title": verdicts.path.name,
         "clients": clients,
         "rounds": rounds,
-        "methods": [_method(name, part, clients, rounds) for name, part in _by_method(table)],
-        "traces": {} if trace is None else read_traces(trace),
+        "methods": [_method(name, part, clients, rounds) for name, part in _by_method(table, methods, names)],
+        "traces": {} if trace is None else read_traces(trace, rounds, names, clients),
         "score": score,
         "run": run,
-        "signature": verdicts.signature,
+        "signature": without_non_finite(verdicts.signature),
     }
 
 
-def _by_method(table: "pa.Table") -> "list[tuple[str, pa.Table]]":
+def without_non_finite(value: Any) -> Any:
+    """Nested values with NaN and infinities, which JSON does not have, as text."""
+    if isinstance(value, Mapping):
+        return {str(key): without_non_finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_non_finite(item) for item in value]
+    return str(value) if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _words(table: "pa.Table", column: str) -> "pa.ChunkedArray":
+    return table.column(column).cast("string")
+
+
+def _by_method(
+    table: "pa.Table", methods: "pa.ChunkedArray", names: Sequence[str]
+) -> "list[tuple[str, pa.Table]]":
     import pyarrow.compute as pc
 
-    methods = table.column("method").cast("string")
-    names = list(dict.fromkeys(methods.to_pylist()))
     return [(name, table.filter(pc.equal(methods, name))) for name in names]
 
 
 def _method(name: str, table: "pa.Table", clients: Sequence[str], rounds: Sequence[int]) -> dict[str, Any]:
-    reasons = table.column("reason").cast("string").to_pylist()
-    words = list(dict.fromkeys(reasons))
-    attacks = table.column("attack").cast("string").to_pylist()
-    names = [attack for attack in dict.fromkeys(attacks) if attack is not None]
-    place = {client: index for index, client in enumerate(clients)}
-    round_place = {number: index for index, number in enumerate(rounds)}
+    reasons, attacks = _words(table, "reason"), _words(table, "attack")
     threshold = _numbers(table, "threshold")
     known = threshold[np.isfinite(threshold)]
     return {
         "name": name,
-        "reasons": words,
-        "attacks": names,
-        "threshold": _short(known[0]) if len(known) and (known == known[0]).all() else None,
-        "round": [round_place[number] for number in table.column("round").to_pylist()],
-        "client": [place[client] for client in table.column("client_id").cast("string").to_pylist()],
-        "accepted": [int(kept) for kept in table.column("accepted").to_pylist()],
-        "trusted": [int(flag) for flag in table.column("trusted").to_pylist()],
-        "poisoned": [None if label is None else int(label) for label in table.column("poisoned").to_pylist()],
-        "attack": [None if attack is None else names.index(attack) for attack in attacks],
-        "reason": [words.index(reason) for reason in reasons],
-        "score": [_short(value) for value in _numbers(table, "score")],
+        "reasons": reasons.unique().to_pylist(),
+        "attacks": attacks.drop_null().unique().to_pylist(),
+        "threshold": short(known[0]) if len(known) and (known == known[0]).all() else None,
+        "round": _places(table.column("round"), rounds),
+        "client": _places(_words(table, "client_id"), clients),
+        "accepted": _flags(table, "accepted"),
+        "trusted": _flags(table, "trusted"),
+        "poisoned": _flags(table, "poisoned"),
+        "attack": _places(attacks, attacks.drop_null().unique().to_pylist()),
+        "reason": _places(reasons, reasons.unique().to_pylist()),
+        "score": [_score(value) for value in _numbers(table, "score")],
         "cluster": table.column("cluster").to_pylist(),
-        "x": [_short(value) for value in _numbers(table, "x")],
-        "y": [_short(value) for value in _numbers(table, "y")],
+        "x": [short(value) for value in _numbers(table, "x")],
+        "y": [short(value) for value in _numbers(table, "y")],
     }
+
+
+def _places(column: "pa.ChunkedArray", values: Sequence[Any]) -> list[int | None]:
+    """Where each cell is among `values`; None for an empty one."""
+    place = {value: index for index, value in enumerate(values)}
+    return [place.get(cell) for cell in column.to_pylist()]
+
+
+def _flags(table: "pa.Table", column: str) -> list[int | None]:
+    return [None if flag is None else int(flag) for flag in table.column(column).to_pylist()]
 
 
 def _numbers(table: "pa.Table", column: str) -> NDArray[np.float64]:
@@ -87,34 +106,6 @@ def _numbers(table: "pa.Table", column: str) -> NDArray[np.float64]:
     return values
 
 
-def _short(value: float) -> float | None:
-    return float(f"{value:.{_DIGITS}g}") if np.isfinite(value) else None
-
-
-def read_traces(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
-    """Radius and pseudo-gradients by round and method, from a trace file."""
-    import h5py
-
-    from encagg_cli.verdicts.trace import FORMAT, FORMAT_VERSION
-
-    try:
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != FORMAT or file.attrs.get("format_version") != FORMAT_VERSION:
-                raise UnusableInput(f"{path} is not a trace of this version", hint="`encagg filter --trace` writes one")
-            return {
-                str(int(number)): {method.replace("∕", "/"): _trace(group) for method, group in methods.items()}
-                for number, methods in file.get("rounds", {}).items()
-            }
-    except (OSError, ValueError, AttributeError) as error:
-        raise UnusableInput(f"cannot read the trace {path}: {error}") from error
-
-
-def _trace(group: Any) -> dict[str, Any]:
-    shown: dict[str, Any] = {}
-    if "radius" in group:
-        shown["radius"] = _short(float(np.asarray(group["radius"]).reshape(-1)[0]))
-    for name in ("pseudo", "second_pseudo"):
-        if name in group and np.ndim(group[name]) == 2:
-            points = np.asarray(group[name])[:, :2]
-            shown[name] = [[_short(value) for value in point] for point in points]
-    return shown
+def _score(value: float) -> float | str | None:
+    """A suspicion, or the sign of an infinite one, for which JSON has no number."""
+    return short(value) if np.isfinite(value) else "∞" if value > 0 else "-∞"
