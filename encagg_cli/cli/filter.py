@@ -100,8 +100,9 @@ def command(
     from encagg_cli.cli.summary import as_document, print_summary
     from encagg_cli.rounds.reader import Run
     from encagg_cli.sketch import Sketcher
+    from encagg_cli.verdicts.choosing import check_run
     from encagg_cli.verdicts.filtering import Outputs, filter_run
-    from encagg_cli.verdicts.replay import check_requirements, name_methods, refuse_non_finite, resolve_trusted
+    from encagg_cli.verdicts.replay import name_methods, refuse_non_finite, resolve_trusted
 
     outputs = Outputs(output, aggregate=aggregate, trace=trace, state=state, force=force)
     outputs.refuse_existing()
@@ -111,7 +112,7 @@ def command(
             (stored.round(number) for number in numbers), None if trusted is None else parse_clients(trusted)
         )
         methods = name_methods(_choose(method or [], settings or [], stored, numbers, known_benign))
-        check_requirements(methods, known_benign)
+        check_run(methods, stored, numbers, known_benign)
         if non_finite is NonFinite.ERROR:
             refuse_non_finite(stored.round(number) for number in numbers)
         with (
@@ -141,7 +142,7 @@ def _choose(
     """The filters that `--method` and `--set` name; of `all`, those that can run, and why the others cannot."""
     from encagg_cli.filters import DEFAULT_METHOD, available, get
     from encagg_cli.filters.settings import parse_call
-    from encagg_cli.verdicts.choosing import choose_all, facts_of
+    from encagg_cli.verdicts.choosing import choose_all, facts_of, finite_uploads
 
     texts = texts or [DEFAULT_METHOD]
     given = parse_settings(settings)
@@ -152,7 +153,7 @@ def _choose(
             raise UsageError(f"--set names the method {name!r}, which is not run", hint=f"run it: --method {name}")
     chosen = [get(text, **given.get(parse_call(text)[0], {})) for text in named]
     if "all" in texts:
-        others, skipped = choose_all(facts_of(run, rounds, trusted), given)
+        others, skipped = choose_all(facts_of(run, rounds, trusted), given, finite_uploads(run, rounds))
         for name, reason in skipped.items():
             console.note(f"skipped: {name} {reason}")
         chosen += others

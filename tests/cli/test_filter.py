@@ -13,6 +13,7 @@ import pytest
 
 from encagg_cli import Recorder, Run
 from encagg_cli.cli import main
+from encagg_cli.filters import available
 from encagg_cli.verdicts.schema import SCHEMA
 
 
@@ -252,3 +253,23 @@ def test_a_full_disk_is_an_output_error(attacked_run: Path, tmp_path: Path) -> N
     folder = tmp_path / "gone"
     assert main(["filter", str(attacked_run), "-o", str(folder / "v.parquet")]) == 6
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_all_runs_what_the_run_allows_and_says_what_it_skipped(
+    attacked_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--method", "all", "--set", "multi-krum.f=9"]  # 9 of 14 is beyond the theory
+    verdicts = filtered(attacked_run, tmp_path / "v.parquet", *options)
+    skipped = {line.split()[1] for line in capsys.readouterr().err.splitlines() if line.startswith("skipped:")}
+    ran = {method.partition("(")[0] for method in set(verdicts["method"])}
+    assert {"fltrust", "multi-krum", "krum"} <= skipped
+    assert {"anchored-views", "encagg", "median", "foolsgold", "mean"} <= ran
+    assert ran.isdisjoint(skipped)
+    assert ran | skipped == set(available())
+
+
+def test_what_a_run_lacks_is_known_before_it_is_read(
+    attacked_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["filter", str(attacked_run), "-o", str(tmp_path / "v.parquet"), "--method", "fltrust"]) == 2
+    assert "root gradient" in capsys.readouterr().err
