@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 from encagg_cli.sketch.needs import Block, Header, Need, Partial
 from encagg_cli.sketch.samples import raw_values
 
+_PIECE = (
+    256  # columns sorted at a time, or as many as clients: they stay in cache, and counting them is worth its while
+)
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -49,29 +53,30 @@ class RankNeed(Need):
     uses_raw = True
 
     def partial(self, block: Block, header: Header) -> Partial:
-        values = np.ascontiguousarray(raw_values(block).T)
-        n = values.shape[1]
-        order = np.argsort(values, axis=1)
-        ordered = np.take_along_axis(values, order, axis=1)
-        tied = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
-        ranks = np.arange(n)
-        plain = np.bincount((order[~tied] * n + ranks).ravel(), minlength=n * n).reshape(n, n).astype(np.float64)
-        midranks = np.zeros((n, 2 * n - 1))
-        midranks[:, ::2] = plain
-        slots = np.zeros((n, n + 1))
-        if tied.any():
-            first, last = _groups(ordered[tied])
-            clients = order[tied]
-            midranks += np.bincount((clients * (2 * n - 1) + first + last).ravel(), minlength=midranks.size).reshape(
-                midranks.shape
-            )
-            share = (1.0 / (last - first + 1)).ravel()
-            # Each member has `share` of every rank from first to last: a step up, a step down, summed up below.
-            slots += np.bincount((clients * (n + 1) + first).ravel(), share, minlength=slots.size).reshape(slots.shape)
-            slots -= np.bincount((clients * (n + 1) + last + 1).ravel(), share, minlength=slots.size).reshape(
-                slots.shape
-            )
-        return {"midranks": midranks, "slots": plain + np.cumsum(slots, axis=1)[:, :n]}
+        values = raw_values(block)
+        n, columns = values.shape
+        ranks = np.arange(n, dtype=np.uint32)
+        plain = np.zeros(n * n, dtype=np.int64)
+        midranks = np.zeros(n * (2 * n - 1), dtype=np.int64)
+        steps = np.zeros(n * (n + 1))
+        piece = max(_PIECE, n)
+        for start in range(0, columns, piece):
+            clients, keys = _ordered(values[:, start : start + piece])
+            tied = (keys[:, 1:] == keys[:, :-1]).any(axis=1)
+            if tied.any():
+                first, last = _groups(keys[tied])
+                alike = clients[tied].astype(np.intp)
+                midranks += np.bincount((alike * (2 * n - 1) + first + last).ravel(), minlength=midranks.size)
+                share = (1.0 / (last - first + 1)).ravel()
+                # Each member has `share` of every rank from first to last: a step up, a step down, summed up below.
+                steps += np.bincount((alike * (n + 1) + first).ravel(), share, minlength=steps.size)
+                steps -= np.bincount((alike * (n + 1) + last + 1).ravel(), share, minlength=steps.size)
+                clients = clients[~tied]
+            plain += np.bincount((clients * np.uint32(n) + ranks).ravel(), minlength=plain.size)
+        counted = plain.reshape(n, n).astype(np.float64)
+        halves = midranks.reshape(n, 2 * n - 1).astype(np.float64)
+        halves[:, ::2] += counted
+        return {"midranks": halves, "slots": counted + np.cumsum(steps.reshape(n, n + 1), axis=1)[:, :n]}
 
     def total(self, sums: Partial, header: Header) -> Ranks:
         return Ranks(sums["midranks"], sums["slots"])
@@ -80,10 +85,31 @@ class RankNeed(Need):
         return 24 * len(header.clients) ** 2
 
     def working_bytes(self, header: Header, columns: int) -> int:
-        return 64 * len(header.clients) * columns
+        n = len(header.clients)
+        return 128 * n * min(columns, max(_PIECE, n)) + 64 * n * n
 
 
-def _groups(ordered: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _ordered(values: NDArray[np.float32]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Clients of every column from lowest to highest value, and keys that compare as the values do, (columns, n) both.
+
+    One sort of whole numbers that hold a value's bits above and the client below is twice as fast as an argsort; a copy
+    to a place of its own, with an odd distance between rows, makes it eight times as fast to read by columns.
+    """
+    n, columns = values.shape
+    copied = np.empty((n, columns + 16), dtype=np.float32)[:, :columns]
+    copied[...] = values
+    copied += np.float32(0)  # -0 equals 0, and has other bits
+    bits = np.ascontiguousarray(copied.T).view(np.uint32)
+    # As whole numbers, negative values are in falling order: turn all their bits round, of others only the sign.
+    bits ^= (bits.view(np.int32) >> 31).view(np.uint32) | np.uint32(1 << 31)
+    pairs = bits.astype(np.uint64)
+    pairs <<= np.uint64(32)
+    pairs |= np.arange(n, dtype=np.uint64)
+    pairs.sort(axis=1)
+    return pairs.astype(np.uint32), (pairs >> np.uint64(32)).astype(np.uint32)
+
+
+def _groups(ordered: NDArray[np.uint32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """First and last rank of the run of equal values that each place of ascending rows belongs to."""
     n = ordered.shape[1]
     ranks = np.arange(n)
