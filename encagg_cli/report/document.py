@@ -60,9 +60,7 @@ def _words(table: "pa.Table", column: str) -> "pa.ChunkedArray":
     return table.column(column).cast("string")
 
 
-def _by_method(
-    table: "pa.Table", methods: "pa.ChunkedArray", names: Sequence[str]
-) -> "list[tuple[str, pa.Table]]":
+def _by_method(table: "pa.Table", methods: "pa.ChunkedArray", names: Sequence[str]) -> "list[tuple[str, pa.Table]]":
     import pyarrow.compute as pc
 
     return [(name, table.filter(pc.equal(methods, name))) for name in names]

@@ -45,7 +45,7 @@ def plotting_library() -> str:
         import vl_convert
     except ImportError as error:
         raise UsageError("a report needs its plotting library", hint="pip install 'encagg[report]'") from error
-    bundle: str = vl_convert.javascript_bundle()
+    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     # A browser reads every line end as "\n", and the digest is of what it reads.
     return bundle.replace("\r\n", "\n").replace("\r", "\n").replace("</script", "<\\/script")
 

@@ -1,6 +1,7 @@
 """What a report takes from elsewhere: figures and gates from a score, facts from the run."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,10 @@ def read_score(path: Path, verdicts: Verdicts) -> dict[str, Any]:
     if not (_has_parts(methods, _PARTS_OF_A_METHOD) and _has_parts(gates, _PARTS_OF_A_GATE)):
         raise UnusableInput(f"{path} is damaged: its methods or gates lack something", hint=hint)
     digest = signature.get("verdicts.digest") if isinstance(signature, dict) else None
-    if digest != _digest(verdicts, [one["method"] for one in methods]):
-        raise UnusableInput(f"{path} is the score of other verdicts than {verdicts.path}", hint="score these, then report")
+    if digest != _digest(verdicts, [one["method"] for one in document["methods"]]):
+        raise UnusableInput(
+            f"{path} is the score of other verdicts than {verdicts.path}", hint="score these, then report"
+        )
     return document
 
 
@@ -47,7 +50,7 @@ def _refuse_constant(text: str) -> float:
     raise ValueError(f"{text} is not JSON")
 
 
-def _has_parts(entries: Any, parts: dict[str, type]) -> bool:
+def _has_parts(entries: Any, parts: Mapping[str, type]) -> bool:
     return isinstance(entries, list) and all(
         isinstance(entry, dict) and all(isinstance(entry.get(name), kind) for name, kind in parts.items())
         for entry in entries

@@ -55,14 +55,14 @@ function matrixSpec(width, clients) {
   return {
     width, height, autosize: { type: "fit-x", contains: "padding" },
     layer: [
-      { data: { name: "rows" }, mark: { type: "rect", cursor: "pointer", stroke: color("ground"), strokeWidth: side < 8 ? 0 : 0.5 },
+      { name: "cells", data: { name: "rows" }, mark: { type: "rect", cursor: "pointer", stroke: color("ground"), strokeWidth: side < 8 ? 0 : 0.5 },
         encoding: { x, y, tooltip: TOOLTIP, color: { field: "outcome", type: "nominal", scale: outcomeScale("cell-"), legend: null } } },
       // Small cells have no room for a sign: there the tooltip and the table tell.
-      { data: { name: "signs" }, mark: { type: "point", filled: true, cursor: "pointer", opacity: 1, size: Math.min(45, side * side / 3) },
+      { name: "signs", data: { name: "signs" }, mark: { type: "point", filled: true, cursor: "pointer", opacity: 1, size: Math.min(45, side * side / 3) },
         encoding: { x, y, tooltip: TOOLTIP, shape: outcomeShape(),
           fill: { field: "outcome", type: "nominal", scale: outcomeScale("on-"), legend: null } } },
-      { data: { name: "chosenRound" }, mark: outline, encoding: { x, y: { value: 0 }, y2: { value: height } } },
-      { data: { name: "chosenClient" }, mark: outline, encoding: { y, x: { value: 0 }, x2: { value: "width" } } },
+      { name: "round_frame", data: { name: "chosenRound" }, mark: outline, encoding: { x, y: { value: 0 }, y2: { value: height } } },
+      { name: "client_frame", data: { name: "chosenClient" }, mark: outline, encoding: { y, x: { value: 0 }, x2: { value: "width" } } },
     ],
     resolve: { scale: { color: "independent", fill: "independent" } },
     signs: side >= 8,
@@ -79,12 +79,12 @@ function suspicionSpec(width, square) {
         point: data.rounds.length === 1, tooltip: null, color: color("muted") },
         encoding: { x, y, detail: { field: "client" } } },
       { data: { name: "now" }, mark: { type: "rule", color: color("muted"), tooltip: null }, encoding: { x } },
-      { data: { name: "threshold" }, mark: { type: "rule", strokeDash: [5, 4], color: color("text"), tooltip: null }, encoding: { y } },
+      { name: "threshold", data: { name: "threshold" }, mark: { type: "rule", strokeDash: [5, 4], color: color("text"), tooltip: null }, encoding: { y } },
       { data: { name: "threshold" }, mark: { type: "text", align: "right", baseline: "bottom", dx: -3, dy: -3, color: color("text"), tooltip: null },
         encoding: { x: { value: "width" }, y, text: { field: "label" } } },
       { data: { name: "rows" }, mark: { type: "line", strokeWidth: 2, tooltip: null, color: color("link") },
         encoding: { x, y, detail: { field: "client" } } },
-      { data: { name: "rows" }, mark: { type: "point", filled: true, size: 90, opacity: 1, cursor: "pointer", stroke: color("ground"), strokeWidth: 0.8 },
+      { name: "points", data: { name: "rows" }, mark: { type: "point", filled: true, size: 90, opacity: 1, cursor: "pointer", stroke: color("ground"), strokeWidth: 0.8 },
         encoding: { x, y, tooltip: TOOLTIP, shape: outcomeShape(), color: { field: "outcome", type: "nominal", scale: outcomeScale(), legend: null } } },
     ],
   };

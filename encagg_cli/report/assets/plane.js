@@ -12,18 +12,18 @@ function planeSpec(width, square) {
   return {
     width, height: width,
     layer: [
-      { data: { name: "circles" }, mark: { type: "line", interpolate: "linear-closed", strokeDash: [4, 3], opacity: 0.8, tooltip: null, clip: true, color: color("muted") },
+      { name: "radius", data: { name: "circles" }, mark: { type: "line", interpolate: "linear-closed", strokeDash: [4, 3], opacity: 0.8, tooltip: null, clip: true, color: color("muted") },
         encoding: { x, y, detail: { field: "id" }, order: { field: "step" } } },
-      { data: { name: "pseudo" }, mark: { type: "text", fontSize: 11, color: color("muted"), tooltip: null, clip: true },
+      { name: "pseudo", data: { name: "pseudo" }, mark: { type: "text", fontSize: 11, color: color("muted"), tooltip: null, clip: true },
         encoding: { x, y, text: { field: "sign" } } },
-      { data: { name: "known" }, mark: ring(260, color("text"), 1.8), encoding: { x, y } },
-      { data: { name: "chosen" }, mark: ring(520, color("link"), 3.5), encoding: { x, y } },
+      { name: "known", data: { name: "known" }, mark: ring(260, color("text"), 1.8), encoding: { x, y } },
+      { name: "chosen", data: { name: "chosen" }, mark: ring(520, color("link"), 3.5), encoding: { x, y } },
       // Hollow: noise, in no cluster.
-      { data: { name: "rows" }, mark: { type: "point", size: 90, strokeWidth: 1.6, opacity: 1, cursor: "pointer", clip: true },
+      { name: "uploads", data: { name: "rows" }, mark: { type: "point", size: 90, strokeWidth: 1.6, opacity: 1, cursor: "pointer", clip: true },
         encoding: { x, y, tooltip: TOOLTIP, shape: outcomeShape(), stroke: outcome, fill: outcome,
           fillOpacity: { condition: { test: "datum.cluster === -1", value: 0.01 }, value: 1 } } },
-      { data: { name: "stacks" }, mark: text(9, 9, "left", "normal"), encoding: { x, y, text: { field: "label" } } },
-      { data: { name: "clusters" }, mark: text(0, -16, "center", "bold"), encoding: { x, y, text: { field: "label" } } },
+      { name: "stacks", data: { name: "stacks" }, mark: text(9, 9, "left", "normal"), encoding: { x, y, text: { field: "label" } } },
+      { name: "clusters", data: { name: "clusters" }, mark: text(0, -16, "center", "bold"), encoding: { x, y, text: { field: "label" } } },
     ],
     resolve: { scale: { stroke: "shared", fill: "shared" } },
   };
