@@ -48,5 +48,10 @@ class Median(Filter):
         )
 
     def combine(self, decision: Decision, values: NDArray[np.floating], start: int) -> NDArray[np.float64]:
-        chosen = values[decision.accepted].astype(np.float64)
-        return np.median(chosen, axis=0) if len(chosen) else np.zeros(values.shape[1])
+        ordered = np.sort(values[decision.accepted], axis=0)  # much faster than the partition of np.median
+        if not len(ordered):
+            return np.zeros(values.shape[1])
+        middle: NDArray[np.float64] = ordered[(len(ordered) - 1) // 2 : len(ordered) // 2 + 1].mean(
+            axis=0, dtype=np.float64
+        )
+        return middle

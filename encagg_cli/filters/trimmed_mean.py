@@ -71,6 +71,7 @@ class TrimmedMean(Filter):
         return each_side
 
     def combine(self, decision: Decision, values: NDArray[np.floating], start: int) -> NDArray[np.float64]:
-        chosen = np.sort(values[decision.accepted].astype(np.float64), axis=0)
+        chosen = np.sort(values[decision.accepted], axis=0)
         each_side = min(int(decision.trace["each_side"]), (len(chosen) - 1) // 2) if len(chosen) else 0
-        return chosen[each_side : len(chosen) - each_side].mean(axis=0) if len(chosen) else np.zeros(values.shape[1])
+        kept = chosen[each_side : len(chosen) - each_side]
+        return kept.mean(axis=0, dtype=np.float64) if len(kept) else np.zeros(values.shape[1])
