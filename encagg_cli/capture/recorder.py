@@ -199,17 +199,14 @@ class Recorder:
 
     # For the recording of a round:
 
-    def settle_parameters(self, tensors: Mapping[str, Any], *, keep_order: bool) -> None:
+    def parameters_of(self, tensors: Mapping[str, Any], *, keep_order: bool) -> tuple[Parameter, ...]:
+        """What the run's tensors and their order would be, if this model decided them."""
+        return flatten.parameters_of(tensors, keep_order=keep_order, output_layer=self._output_layer)
+
+    def settle_parameters(self, parameters: tuple[Parameter, ...]) -> None:
         """Decide the run's tensors and their order, where no earlier round has."""
         with self._lock:
-            if not self.parameters:
-                self.parameters = flatten.parameters_of(tensors, keep_order=keep_order, output_layer=self._output_layer)
-
-    def settle_size(self, size: int) -> None:
-        """The same for updates without names."""
-        with self._lock:
-            if not self.parameters:
-                self.parameters = flatten.bare_parameters(size)
+            self.parameters = self.parameters or parameters
 
     def buffers(self) -> RowBuffers:
         if self._buffers is None:

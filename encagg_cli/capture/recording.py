@@ -17,6 +17,7 @@ from encagg_cli.capture.background import RowBuffers
 from encagg_cli.capture.flatten import Update
 from encagg_cli.capture.trouble import CaptureWarning, say
 from encagg_cli.errors import NothingToDo, UnusableInput, UsageError
+from encagg_cli.rounds.encoding import stored_dtype
 from encagg_cli.rounds.layout import EXAMPLES_UNKNOWN, Parameter
 from encagg_cli.rounds.limits import check_upload
 from encagg_cli.rounds.storage import Upload
@@ -52,16 +53,18 @@ class RoundRecording:
     def begin(self, global_model: Update | None, root_gradient: Update | None) -> None:
         """Take copies of what the round starts from."""
         recorder = self._recorder
-        for vector, keep_order in ((global_model, True), (root_gradient, False)):
-            if isinstance(vector, Mapping):
-                recorder.settle_parameters(vector, keep_order=keep_order)
+        tensors = global_model if isinstance(global_model, Mapping) else root_gradient
+        tentative = recorder.parameters
+        if not tentative and isinstance(tensors, Mapping):
+            tentative = recorder.parameters_of(tensors, keep_order=tensors is global_model)
         for name, vector in (("global_model", global_model), ("root_gradient", root_gradient)):
             if vector is not None:
                 whose = f"round {self.number}, {name}"
-                parameters = recorder.parameters or flatten.bare_parameters(prod(flatten.shape_of(vector)))
+                parameters = tentative or flatten.bare_parameters(prod(flatten.shape_of(vector)))
                 copy = np.empty(sum(parameter.size for parameter in parameters), dtype=np.float32)
                 flatten.flatten(vector, parameters, "float32", copy, whose)
                 self._vectors[name] = copy
+        recorder.settle_parameters(tentative)  # only now: what cannot be stored decides nothing
 
     def add(
         self,
@@ -184,16 +187,28 @@ class RoundRecording:
             if self._buffers is None:
                 recorder = self._recorder
                 flatten.check_kinds(update, whose)
-                if isinstance(update, Mapping):
-                    recorder.settle_parameters(update, keep_order=False)
-                elif not recorder.parameters:
-                    recorder.settle_size(prod(flatten.shape_of(update)))
+                if not recorder.parameters:
+                    recorder.settle_parameters(self._tried(update, whose))
                 flatten.check(update, recorder.parameters, whose)
                 self._buffers = recorder.buffers()
                 vectors, self._vectors = self._vectors, {}
                 parameters = recorder.parameters
                 recorder.background.submit(self._in_background(lambda: self._open(parameters, vectors)))
             return self._buffers
+
+    def _tried(self, update: Update, whose: str) -> tuple[Parameter, ...]:
+        """The run's tensors as its first upload has them; raises UnusableInput where it cannot be stored.
+
+        It is flattened to be sure: a list, or a file, shows what it holds only then.
+        """
+        if isinstance(update, Mapping):
+            parameters = self._recorder.parameters_of(update, keep_order=False)
+        else:
+            parameters = flatten.bare_parameters(prod(flatten.shape_of(update)))
+        stored_type = self._recorder.stored_type
+        row = np.empty(sum(parameter.size for parameter in parameters), dtype=stored_dtype(stored_type))
+        flatten.flatten(update, parameters, stored_type, row, whose)
+        return parameters
 
     def _in_background(
         self, work: Callable[[], None], buffers: RowBuffers | None = None, row: NDArray[Any] | None = None

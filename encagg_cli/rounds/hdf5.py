@@ -5,11 +5,14 @@ forked child that inherited an open file would do so too, over its parent's file
 closed at once, and a fork waits for that. The rows themselves are written around HDF5 (see writer.py).
 """
 
+import errno
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -22,6 +25,7 @@ from encagg_cli.rounds.locks import without_fork
 
 # The oldest layout that has all we need, and none that only the newest library reads.
 _LIBRARY_VERSIONS = ("earliest", "v110")
+_ERRNO_IN_TEXT = re.compile(r"errno = ([0-9]+)")
 
 
 @contextmanager
@@ -29,9 +33,15 @@ def changed(path: Path, *, create: bool = False) -> Iterator[h5py.File]:
     """Open an HDF5 file to change it, and close it again. Only one file of a process is open in this way.
 
     HDF5's own locks are off: who may write is decided above (locks.py), and they fail on some network filesystems.
+    Raises OSError where the file cannot be written, also where HDF5 learns of it only when it closes the file.
     """
-    with without_fork(), h5py.File(path, "w" if create else "r+", libver=_LIBRARY_VERSIONS, locking=False) as file:
-        yield file
+    try:
+        with without_fork(), h5py.File(path, "w" if create else "r+", libver=_LIBRARY_VERSIONS, locking=False) as file:
+            yield file
+    except RuntimeError as error:  # what h5py makes of an error of the system in closing; its number is in the text
+        found = _ERRNO_IN_TEXT.search(str(error))
+        number = int(found[1]) if found else errno.EIO
+        raise OSError(number, os.strerror(number)) from error
 
 
 def create_rows(group: h5py.Group, n_parameters: int, stored_type: StoredType, *, compressed: bool) -> None:
@@ -59,8 +69,17 @@ def write_parameters(file: h5py.File, parameters: Sequence[Parameter]) -> None:
     group = file.create_group(layout.PARAMETERS)
     write_texts(group, layout.PARAMETER_NAME, [parameter.name for parameter in parameters])
     write_texts(group, layout.PARAMETER_SHAPE, [json.dumps(list(parameter.shape)) for parameter in parameters])
-    group[layout.PARAMETER_OFFSET] = np.array([parameter.offset for parameter in parameters], dtype="<i8")
+    offsets = np.array([parameter.offset for parameter in parameters], dtype="<i8")
+    write_values(group, layout.PARAMETER_OFFSET, offsets)
     write_texts(group, layout.PARAMETER_ROLE, [parameter.role for parameter in parameters])
+
+
+def parameters_bytes(parameters: Sequence[Parameter]) -> int:
+    """At most so many bytes of values does `write_parameters` write."""
+    names = max((len(parameter.name.encode()) for parameter in parameters), default=0)
+    shapes = max((len(json.dumps(list(parameter.shape))) for parameter in parameters), default=0)
+    roles = max((len(parameter.role) for parameter in parameters), default=0)
+    return len(parameters) * (names + shapes + max(1, roles) + 8)
 
 
 def reserve(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: str) -> int:
@@ -79,7 +98,12 @@ def write_texts(group: h5py.Group, name: str, texts: Sequence[str]) -> None:
     """Store texts as UTF-8 of one fixed length, padded with NUL: their size is known before they are read."""
     encoded = [text.encode() for text in texts]
     length = max((len(text) for text in encoded), default=1) or 1
-    group.create_dataset(name, data=np.array(encoded, dtype=h5py.string_dtype("utf-8", length)))
+    write_values(group, name, np.array(encoded, dtype=h5py.string_dtype("utf-8", length)))
+
+
+def write_values(group: h5py.Group, name: str, values: NDArray[Any]) -> None:
+    """Store a small array. Flushed at once: of an error in writing it later, h5py would tell nobody."""
+    group.create_dataset(name, data=values).flush()
 
 
 def allocate(descriptor: int, n_bytes: int) -> None:

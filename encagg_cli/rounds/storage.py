@@ -22,11 +22,13 @@ from encagg_cli.rounds.hdf5 import (
     allocate,
     changed,
     create_rows,
+    parameters_bytes,
     pwrite,
     reserve,
     start_writing_back,
     write_parameters,
     write_texts,
+    write_values,
 )
 from encagg_cli.rounds.layout import Parameter, StoredType, UpdateKind
 
@@ -61,7 +63,7 @@ class WrittenRow:
 
 def begin_file(path: Path, descriptor: int, parameters: Sequence[Parameter]) -> None:
     """Make the empty file at `path`, which `descriptor` refers to, one of ours."""
-    allocate(descriptor, _MARGIN_BYTES)
+    allocate(descriptor, _MARGIN_BYTES + parameters_bytes(parameters))
     with changed(path, create=True) as file:
         file.attrs[layout.ATTR_FORMAT] = layout.FORMAT
         file.attrs[layout.ATTR_VERSION] = layout.FORMAT_VERSION
@@ -149,11 +151,12 @@ class RoundStorage:
             self._updates(file).resize(len(rows), axis=0)
             write_texts(group, layout.CLIENT_ID, [upload.client_id for upload in uploads])
             write_texts(group, layout.ATTACK, [upload.attack for upload in uploads])
-            group[layout.NUM_EXAMPLES] = np.array([upload.num_examples for upload in uploads], dtype="<i8")
-            group[layout.TRUSTED] = np.array([upload.trusted for upload in uploads], dtype=bool)
-            group[layout.POISONED] = np.array(poisoned, dtype="<i1")
-            group[layout.NORM] = np.array([row.norm for row in rows], dtype="<f8")
-            group[layout.ROW_DIGEST] = digests.reshape(len(rows), ROW_DIGEST_BYTES)
+            examples = np.array([upload.num_examples for upload in uploads], dtype="<i8")
+            write_values(group, layout.NUM_EXAMPLES, examples)
+            write_values(group, layout.TRUSTED, np.array([upload.trusted for upload in uploads], dtype=bool))
+            write_values(group, layout.POISONED, np.array(poisoned, dtype="<i1"))
+            write_values(group, layout.NORM, np.array([row.norm for row in rows], dtype="<f8"))
+            write_values(group, layout.ROW_DIGEST, digests.reshape(len(rows), ROW_DIGEST_BYTES))
             pairs = ((row.upload.client_id, row.digest) for row in rows)
             group.attrs[layout.ATTR_DIGEST] = combine(pairs, self._stored_type, self._n_parameters)
 

@@ -144,11 +144,25 @@ def test_a_client_with_other_shapes_is_named_and_the_round_goes_on(tmp_path: Pat
     assert read(tmp_path / "run", 1).client_ids == ("a", "b")
 
 
-def test_a_first_upload_that_cannot_be_stored_decides_nothing(tmp_path: Path):
+@pytest.mark.parametrize(
+    "bad", [{"x": np.array(["text"])}, "text", ["a", "b"], {"fc.weight": "text"}, {"x": [[1], [2, 3]]}]
+)
+def test_a_first_upload_that_cannot_be_stored_decides_nothing(tmp_path: Path, bad):
     with Recorder(tmp_path / "run") as recorder, recorder.round(1) as stored:
         with pytest.raises(UnusableInput):
-            stored.add("bad", {"x": np.array(["text"])})
+            stored.add("bad", bad)
         stored.add("good", MODEL)
+
+    assert [parameter.name for parameter in Run.open(tmp_path / "run").parameters] == ["fc.bias", "fc.weight"]
+
+
+@pytest.mark.parametrize("bad", ["text", {"fc.weight": "text"}, {"fc.weight": np.ones((2, 3)), "fc.bias": ["a", "b"]}])
+@pytest.mark.parametrize("vector", ["global_model", "root_gradient"])
+def test_a_first_model_that_cannot_be_stored_decides_nothing(tmp_path: Path, bad, vector):
+    with Recorder(tmp_path / "run") as recorder:
+        with pytest.raises(UnusableInput, match=f"round 1, {vector}.* cannot be stored"):
+            recorder.round(1, **{vector: bad})
+        record_one(recorder, 2)
 
     assert [parameter.name for parameter in Run.open(tmp_path / "run").parameters] == ["fc.bias", "fc.weight"]
 

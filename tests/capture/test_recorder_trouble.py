@@ -1,5 +1,6 @@
 """Where the disk is full, a folder read-only or a run taken, training is told once, and nothing half-written stays."""
 
+import ast
 import os
 import resource
 import subprocess
@@ -142,6 +143,46 @@ def test_a_limit_on_the_size_of_files_is_an_exception(tmp_path: Path):
     assert [path.name for path in (tmp_path / "run").glob("round-*")] == ["round-000001.h5"]
     verify(Run.open(tmp_path / "run").round(1))
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+
+
+def test_a_limit_on_the_size_of_files_is_the_same_exception_wherever_it_strikes(tmp_path: Path):
+    """Names of many tensors are what HDF5 itself writes most of: it must have been given the room for them."""
+    program = (
+        "import resource, numpy; from encagg_cli import Recorder; from encagg_cli.errors import OutputError\n"
+        "update = {f'{number:04d}' * 9: [1.0] for number in range(2000)}\n"
+        "ends = []\n"
+        "for limit in range(1000, 400_000, 30_011):\n"
+        f"    recorder = Recorder({str(tmp_path)!r} + f'/run-{{limit}}')\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))\n"
+        "    try:\n"
+        "        with recorder.round(1, global_model=update) as stored: stored.add('a', update)\n"
+        "        ends.append('stored')\n"
+        "    except OutputError as error: ends.append(str(error).rpartition(': ')[2])\n"
+        "    recorder.close()\n"
+        "print(ends)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stderr == ""
+    ends = ast.literal_eval(done.stdout)
+    assert set(ends) == {"File too large", "stored"}
+    assert ends == sorted(ends)
+    assert len(list(tmp_path.glob("run-*/*.h5"))) == ends.count("stored")
+
+
+@pytest.mark.parametrize("work", ["write_values(file, 'small', numpy.zeros(5000))", "file.attrs['a'] = 'x' * 30_000"])
+def test_what_hdf5_keeps_back_and_cannot_write_is_an_error_of_the_system(tmp_path: Path, work):
+    program = (
+        "import errno, resource, numpy; from encagg_cli.rounds.hdf5 import changed, write_values\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))\n"
+        "try:\n"
+        f"    with changed({str(tmp_path / 'file')!r}, create=True) as file: {work}\n"
+        "except OSError as error: print(errno.errorcode[error.errno], type(error.__cause__).__name__)\n"
+    )
+    # What h5py writes on stderr about it, again and again, is not ours to silence.
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert done.stdout == "EFBIG RuntimeError\n"
 
 
 def test_a_read_only_folder_is_an_exception(read_only_folder: Path):
