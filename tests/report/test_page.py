@@ -298,10 +298,18 @@ def test_a_hundred_rounds_of_a_hundred_clients_open_and_answer(
     started = time.monotonic()
     browser.open(large)
     assert time.monotonic() - started < 30  # two to four seconds, on a machine that is not busy
-    assert browser.js("return document.querySelectorAll('.cells_marks path').length") == 10_000
-    first = browser.js("return document.querySelector('.cells_marks path').dataset.kept = 'yes'")
+    cells = "return views['chart-matrix'].data('rows').length"
+    assert browser.js(cells) == 10_000
+    browser.js("window.first = views['chart-matrix']")
     browser.click("#next")
-    assert first == browser.js("return document.querySelector('.cells_marks path').dataset.kept")  # not drawn anew
+    assert browser.text("#announcement").startswith("encagg, round 1:")
+    assert browser.js("return window.first === views['chart-matrix']")  # its cells are not drawn anew
+    canvas = browser.find("#chart-matrix canvas")
+    browser.hover(canvas)
+    browser.wait(lambda: browser.all("#vg-tooltip-element.visible"))
+    browser.click_on(canvas)  # its middle
+    assert browser.text("#announcement").startswith(("encagg, round 4", "encagg, round 5"))
+    assert "; client-0" in browser.text("#announcement")
     browser.search("client-042")
-    assert len(browser.marks("cells")) == 100
+    assert browser.js(cells) == 100
     assert browser.complaints() == []

@@ -44,12 +44,14 @@ function forget(id) {
   byId(id).replaceChildren();
 }
 
+const MOST_ELEMENTS = 3000; // of an SVG, before it is slow
+
 async function draw(id, spec, datasets, onClick) {
   forget(id);
   const theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
   // As a syntax tree, expressions need no eval, which the page's policy forbids.
   const result = await vegaEmbed("#" + id, { $schema: "https://vega.github.io/schema/vega-lite/v6.json", ...spec, datasets, config: config() },
-    { actions: false, renderer: "svg", ast: true, tooltip: { theme } });
+    { actions: false, renderer: (datasets.rows || []).length > MOST_ELEMENTS ? "canvas" : "svg", ast: true, tooltip: { theme } });
   views[id] = result.view;
   if (onClick) result.view.addEventListener("click", (_, item) => { if (item && item.mark.marktype !== "line" && item.datum && item.datum.client) onClick(item.datum); });
 }
@@ -103,7 +105,7 @@ function chosenCells(clients) {
     chosenClient: clients.includes(state.client) ? [{ client: state.client }] : [] };
 }
 
-// Drawing 10,000 cells takes a moment; moving the frames over them does not.
+// Drawing all cells takes a moment; moving the frames over them does not.
 function markMatrix() {
   const view = views["chart-matrix"];
   if (!view) return Promise.resolve();
@@ -130,6 +132,7 @@ const DRAWN = { // what each change draws anew
 };
 const DRAW = { methods: drawMethods, matrix: drawMatrix, mark: markMatrix, plane: drawPlane, suspicion: drawSuspicion };
 const wanted = new Set();
+let busy = false;
 
 // One drawing at a time: what is asked for meanwhile is drawn after it, once. `data-ready` is for those who wait.
 async function show(...changes) {
@@ -141,8 +144,9 @@ async function show(...changes) {
     + (state.client === null ? "" : `; ${state.client} ${one ? `${one.verdict}, ${one.reason}` : "uploaded nothing"}`);
   if (!changes.every((change) => change === "order" || change === "plane")) keepingFocus(fillTables);
   for (const change of changes) for (const part of DRAWN[change]) wanted.add(part);
-  if (document.body.dataset.ready === "no") return;
   document.body.dataset.ready = "no";
+  if (busy) return;
+  busy = true;
   try {
     while (wanted.size) {
       const parts = [...wanted];
@@ -150,6 +154,7 @@ async function show(...changes) {
       for (const part of parts) await DRAW[part]();
     }
   } finally {
+    busy = false;
     document.body.dataset.ready = "yes";
   }
 }
@@ -189,7 +194,12 @@ function start() {
   on("round", "change", (event) => { goTo(Number(event.target.value)); show("round"); });
   on("previous", "click", () => { goTo(state.round - 1); show("round"); });
   on("next", "click", () => { goTo(state.round + 1); show("round"); });
-  on("search", "input", (event) => { state.search = event.target.value; state.client = null; show("search", "client"); });
+  let typing = null;
+  on("search", "input", (event) => { // who types is waited for
+    document.body.dataset.ready = "no";
+    clearTimeout(typing);
+    typing = setTimeout(() => { state.search = event.target.value; state.client = null; show("search", "client"); }, 150);
+  });
   on("order", "change", (event) => { state.order = event.target.value; show("order"); });
   on("clustering", "change", (event) => { state.second = event.target.value === "second"; show("plane"); });
   on("close", "change", (event) => { state.close = event.target.checked; show("plane"); });
