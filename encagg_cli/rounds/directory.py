@@ -10,7 +10,7 @@ Locks are `flock` locks (locks.py): the system releases them when a process ends
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from encagg_cli.errors import OutputError, UnusableInput
-from encagg_cli.rounds.layout import PARTIAL_SUFFIX, parse_round_file_name
+from encagg_cli.rounds.layout import PARTIAL_SUFFIX, parse_round_file_name, round_file_name
 from encagg_cli.rounds.locks import LockedFile
 
 WRITING_LOCK: Final = ".writing.lock"
@@ -59,8 +59,18 @@ class PartialFile:
 
 def round_files(directory: Path) -> dict[int, list[RoundFile]]:
     """Published files by round, ascending; of a round the unnamed writer's first, then by writer."""
+    return _by_round(directory, _names(directory))
+
+
+def files_of_round(directory: Path, number: int) -> list[RoundFile]:
+    """The same of one round. Called for every round of a training, so it must not slow down as rounds add up."""
+    begin = round_file_name(number).removesuffix("h5")
+    return _by_round(directory, [name for name in _names(directory) if name.startswith(begin)]).get(number, [])
+
+
+def _by_round(directory: Path, names: Iterable[str]) -> dict[int, list[RoundFile]]:
     found: dict[int, list[RoundFile]] = {}
-    for name in _names(directory):
+    for name in names:
         parsed = parse_round_file_name(name)
         if parsed is not None:
             found.setdefault(parsed[0], []).append(RoundFile(directory / name, *parsed))

@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 
 from encagg_cli.errors import OutputError, UsageError
 from encagg_cli.outputs import writing
-from encagg_cli.rounds.directory import WRITING_LOCK, PartialFile, remove_interrupted, round_files
+from encagg_cli.rounds.directory import WRITING_LOCK, PartialFile, files_of_round, remove_interrupted
 from encagg_cli.rounds.layout import TEXT_BYTES_LIMIT
 from encagg_cli.rounds.locks import LockedFile
 from encagg_cli.rounds.writer import RoundWriter, repeated
@@ -53,7 +53,7 @@ class WritingSession:
 
     def refuse_repeat(self, number: int) -> None:
         """Raise OutputExists where another session has stored this round and `force` is not set."""
-        if not self.force and any(f.session != self.session for f in round_files(self.directory).get(number, [])):
+        if not self.force and any(f.session != self.session for f in files_of_round(self.directory, number)):
             raise repeated(self.directory, number)
 
     def round(self, number: int, **settings: Any) -> RoundWriter:

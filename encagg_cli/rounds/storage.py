@@ -65,10 +65,14 @@ def begin_file(path: Path, descriptor: int, parameters: Sequence[Parameter]) -> 
     """Make the empty file at `path`, which `descriptor` refers to, one of ours."""
     allocate(descriptor, _MARGIN_BYTES + parameters_bytes(parameters))
     with changed(path, create=True) as file:
-        file.attrs[layout.ATTR_FORMAT] = layout.FORMAT
-        file.attrs[layout.ATTR_VERSION] = layout.FORMAT_VERSION
-        write_parameters(file, parameters)
-        file.create_group(layout.ROUNDS)
+        _describe(file, parameters)
+
+
+def _describe(file: h5py.File, parameters: Sequence[Parameter]) -> None:
+    file.attrs[layout.ATTR_FORMAT] = layout.FORMAT
+    file.attrs[layout.ATTR_VERSION] = layout.FORMAT_VERSION
+    write_parameters(file, parameters)
+    file.create_group(layout.ROUNDS)
 
 
 class RoundStorage:
@@ -90,11 +94,26 @@ class RoundStorage:
         self._dirty = _NOTHING_DIRTY
 
     def begin(
-        self, session: str, update_kind: UpdateKind, created: str, vectors: Mapping[str, NDArray[np.float32]]
+        self,
+        session: str,
+        update_kind: UpdateKind,
+        created: str,
+        vectors: Mapping[str, NDArray[np.float32]],
+        *,
+        new_file: Sequence[Parameter] = (),
+        expected_rows: int = 0,
     ) -> None:
-        """Make the round, and write the global model and root gradient, (n_parameters,) each, by their names."""
-        allocate(self._descriptor, _MARGIN_BYTES + sum(vector.nbytes for vector in vectors.values()))
-        with changed(self.path) as file:
+        """Make the round, and write the global model and root gradient, (n_parameters,) each, by their names.
+
+        With the tensors of a `new_file`, this does the work of `begin_file`, too. Room for `expected_rows` is reserved,
+        as far as they are small. For each opening of a file costs: closing it, HDF5 cuts it, which waits for the disk.
+        """
+        n_rows = 0 if self._is_compressed else min(expected_rows, max(1, _RESERVED_BYTES // self._row_bytes))
+        values = sum(vector.nbytes for vector in vectors.values()) + n_rows * self._row_bytes
+        allocate(self._descriptor, _MARGIN_BYTES + parameters_bytes(new_file) + values)
+        with changed(self.path, create=bool(new_file)) as file:
+            if new_file:
+                _describe(file, new_file)
             group = file.create_group(self._group)
             group.attrs[layout.ATTR_ROUND] = self._number
             group.attrs[layout.ATTR_SESSION] = session
@@ -106,6 +125,8 @@ class RoundStorage:
             for name, vector in vectors.items():
                 places[name] = reserve(group, name, vector.shape, layout.VECTOR_AS)
                 group[name].attrs[layout.ATTR_DIGEST] = as_text(bytes_digest(vector))
+            if n_rows:
+                self._extend(file, n_rows)
         for name, vector in vectors.items():
             pwrite(self._descriptor, vector, places[name])
 
@@ -165,12 +186,16 @@ class RoundStorage:
         count = begin + max(1, min(begin, _RESERVED_ROWS, _RESERVED_BYTES // self._row_bytes))
         allocate(self._descriptor, _MARGIN_BYTES + (count - begin) * self._row_bytes)
         with changed(self.path) as file:
-            updates = self._updates(file)
-            updates.resize(count, axis=0)
-            for row in range(begin, count):
-                starts = range(0, self._n_parameters, self._columns)
-                infos = [updates.id.get_chunk_info_by_coord((row, start)) for start in starts]
-                self._offsets.append([int(info.byte_offset) for info in infos])
+            self._extend(file, count)
+
+    def _extend(self, file: h5py.File, count: int) -> None:
+        """Make it `count` rows, and note where their chunks lie."""
+        updates = self._updates(file)
+        updates.resize(count, axis=0)
+        for row in range(len(self._offsets), count):
+            starts = range(0, self._n_parameters, self._columns)
+            infos = [updates.id.get_chunk_info_by_coord((row, start)) for start in starts]
+            self._offsets.append([int(info.byte_offset) for info in infos])
 
     def _start_writing_back(self, start: int, stop: int) -> None:
         first, last = self._dirty

@@ -17,17 +17,19 @@ from encagg_cli.outputs import sync, writing
 from encagg_cli.rounds import layout
 from encagg_cli.rounds.compression import Compression
 from encagg_cli.rounds.digest import bytes_digest
-from encagg_cli.rounds.directory import create_locked, locked, round_files
+from encagg_cli.rounds.directory import create_locked, files_of_round, locked
 from encagg_cli.rounds.encoding import encode, norm, stored_dtype
 from encagg_cli.rounds.estimate import human_bytes, round_bytes
 from encagg_cli.rounds.hdf5 import fdatasync
 from encagg_cli.rounds.layout import Parameter, StoredType, UpdateKind
 from encagg_cli.rounds.limits import check_settings, check_upload
 from encagg_cli.rounds.locks import LockedFile
-from encagg_cli.rounds.storage import RoundStorage, Upload, WrittenRow, begin_file
+from encagg_cli.rounds.storage import RoundStorage, Upload, WrittenRow
 from encagg_cli.rounds.worker import Worker
 
 _INLINE_BYTES: Final = 2**18  # below, handing a row to another thread takes longer than hashing it
+
+_BULK_BYTES: Final = 2**22  # below, waiting for the disk once more takes longer than the disk needs for them
 
 _hashing = Worker("encagg-hash")
 
@@ -83,7 +85,6 @@ class RoundWriter:
             self._partial = self.path.with_name(self.path.name + layout.PARTIAL_SUFFIX)
             self._file = create_locked(self._partial)
             try:
-                begin_file(self._partial, self._file.descriptor, self.parameters)
                 self._storage = RoundStorage(
                     self._partial,
                     self._file.descriptor,
@@ -93,7 +94,14 @@ class RoundWriter:
                     compressed=compression is not None,
                 )
                 created = datetime.now(UTC).isoformat(timespec="seconds")
-                self._storage.begin(session, update_kind, created, vectors)
+                self._storage.begin(
+                    session,
+                    update_kind,
+                    created,
+                    vectors,
+                    new_file=self.parameters,
+                    expected_rows=expected_clients,
+                )
             except BaseException:
                 self.abort()
                 raise
@@ -170,7 +178,8 @@ class RoundWriter:
         assert self._file is not None  # it has rows
         try:
             with writing(self.path):
-                fdatasync(self._file.descriptor)  # the bulk, before others have to wait for us
+                if len(self._rows) * self.n_parameters * self._dtype.itemsize >= _BULK_BYTES:
+                    fdatasync(self._file.descriptor)  # before others have to wait for us
                 with locked(self.directory):
                     replaced, twice = self._look_at_others()
                     self._publish(self._file, twice)
@@ -218,7 +227,7 @@ class RoundWriter:
             return np.ascontiguousarray(vector, dtype=layout.VECTOR_AS)
 
     def _choose_name(self, writer: str | None) -> Path:
-        others = round_files(self.directory).get(self.number, [])
+        others = files_of_round(self.directory, self.number)
         foreign = [other for other in others if other.session != self.session]
         if foreign and not self._force:
             raise repeated(self.directory, self.number)
@@ -234,7 +243,7 @@ class RoundWriter:
         """Files that this one replaces, and clients that another file of the session has already."""
         replaced: list[Path] = []
         present: set[str] = set()
-        for other in round_files(self.directory).get(self.number, []):
+        for other in files_of_round(self.directory, self.number):
             if other.session == self.session:
                 present.update(other.client_ids())
             elif self._force:
