@@ -227,7 +227,7 @@ def test_without_labels_it_claims_no_truth(
     assert "truth unknown" in browser.text("#legend")
 
 
-@pytest.mark.parametrize(("rounds", "clients"), [(1, 1), (1, 5), (5, 1)])
+@pytest.mark.parametrize(("rounds", "clients"), [(1, 1), (1, 5), (2, 2), (5, 1)])
 def test_one_round_or_one_client(
     browser: Any, folder: Path, save_verdicts: Save, some_rows: Rows, rounds: int, clients: int, page_of: Report
 ) -> None:
@@ -235,6 +235,8 @@ def test_one_round_or_one_client(
     browser.open(page_of(save_verdicts(folder / f"{rounds}x{clients}.parquet", rows)))
     browser.click_on(browser.marks("cells")[-1])
     assert len(browser.marks("points")) == rounds
+    ticks = [tick.text for tick in browser.all("#chart-suspicion .role-axis-label text")]
+    assert [tick for tick in ticks if tick.isdigit()][:rounds] == [str(number) for number in range(rounds)]
     assert browser.complaints() == []
 
 

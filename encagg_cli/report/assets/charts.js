@@ -41,7 +41,7 @@ const TOOLTIP = [
 function roundAxis() {
   const first = data.rounds[0], last = data.rounds[data.rounds.length - 1], margin = first === last ? 0.5 : 0;
   return { field: "round", type: "quantitative", title: "round",
-    axis: { tickMinStep: 1, format: "d", ...(margin ? { values: [first] } : {}) },
+    axis: { format: "d", ...(data.rounds.length <= 12 ? { values: data.rounds, labelOverlap: true } : {}) },
     scale: { domain: [first - margin, last + margin], nice: false } };
 }
 

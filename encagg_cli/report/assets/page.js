@@ -116,7 +116,7 @@ function markMatrix() {
 function drawSuspicion() {
   const method = data.methods[state.method], all = rowsOf(method).filter((row) => Number.isFinite(row.score));
   const chosen = state.client !== null ? (row) => row.client === state.client : state.search ? matches : () => false;
-  byId("suspicion-hint").textContent = (state.client !== null ? `Client ${state.client}; the others are faint.`
+  byId("suspicion-hint").textContent = (state.client !== null ? `Client ${state.client.length > 60 ? state.client.slice(0, 60) + "…" : state.client}; the others are faint.`
     : state.search ? "Clients that match the search; the others are faint." : "Choose a client in a picture or a table, or search for one.");
   const threshold = method.threshold === null ? [] : [{ score: method.threshold, label: `rejected above ${method.threshold}` }];
   if (!all.length) { forget("chart-suspicion"); return Promise.resolve(); }

@@ -6,8 +6,7 @@ function planeSpec(width, square) {
   const x = { field: "x", type: "quantitative", title: "first axis", axis, scale: { domain: square.x, nice: false } };
   const y = { field: "y", type: "quantitative", title: "second axis", axis, scale: { domain: square.y, nice: false } };
   const ring = (size, stroke, strokeWidth) => ({ type: "point", shape: "circle", filled: false, size, stroke, strokeWidth, opacity: 1, tooltip: null, clip: true });
-  const text = (dx, dy, align, weight) => ({ type: "text", dx, dy, align, fontWeight: weight, color: color("text"), tooltip: null, clip: true,
-    stroke: null });
+  const text = (dx, dy, align, weight) => ({ type: "text", dx, dy, align, fontWeight: weight, color: color("text"), tooltip: null });
   const outcome = { field: "outcome", type: "nominal", scale: outcomeScale(), legend: null };
   return {
     width, height: width,
@@ -53,9 +52,10 @@ function planeOf(method, traced, second, close) {
   const core = rows.filter((row) => row.trusted || row.accepted);
   const square = close && core.length ? squareOf([...core, ...circles]) : whole;
   const span = square.x[1] - square.x[0];
-  const outside = rows.filter((row) => row.x < square.x[0] || row.x > square.x[1] || row.y < square.y[0] || row.y > square.y[1]).length;
+  const within = ({ x, y }) => x >= square.x[0] && x <= square.x[1] && y >= square.y[0] && y <= square.y[1];
+  const outside = rows.length - rows.filter(within).length;
   return { rows, known, circles, pseudo, square, radius, outside, missing: all.length - rows.length, all: all.length,
-    stacks: stacksOf(rows, span), clusters: clustersOf(rows) };
+    stacks: stacksOf(rows, span).filter(within), clusters: clustersOf(rows.filter(within)) };
 }
 
 // The same units on both axes: a radius is a circle.
