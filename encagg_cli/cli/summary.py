@@ -55,4 +55,5 @@ def print_summary(tally: "Tally", output: Path, run: Path) -> None:
     if len(tally.non_finite) > 5:
         console.warn(f"… and {len(tally.non_finite) - 5} more such uploads: reason 'non-finite' in {output}")
     console.note(f"verdicts: {output}")
-    console.note(f"next: encagg score {output}    (with --labels FILE, where {run} holds no labels)")
+    console.note(f"next: encagg score {output}")
+    console.note(f"  --labels FILE, where {run} holds no labels; encagg report {output} -o FILE.html shows why")
