@@ -30,7 +30,7 @@ def command(
     from encagg_cli.rounds.prune import plan_prune, prune
 
     doomed = plan_prune(run, keep_last)
-    if not (yes or dry_run or sys.stdin.isatty()):
+    if not (yes or dry_run or (sys.stdin is not None and sys.stdin.isatty())):
         raise UsageError("prune asks before it removes, and nobody is there to answer", hint="add --yes, or --dry-run")
     if as_json:
         files = [str(path) for item in doomed for path in item.files]

@@ -59,7 +59,7 @@ TEXT_BYTES_LIMIT: Final = 1024  # of a client id, an attack's or a tensor's name
 
 BARE_VECTOR: Final = "update"  # the one tensor of an update that came without names
 
-_ROUND_FILE = re.compile(r"round-(\d{6,})(?:\.([A-Za-z0-9_-]+))?\.h5")
+_ROUND_FILE = re.compile(r"round-([0-9]{6,10})(?:\.([A-Za-z0-9_-]+))?\.h5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,9 @@ def round_group_name(number: int) -> str:
 def parse_round_file_name(name: str) -> tuple[int, str | None] | None:
     """Round number and writer of a published round file's name; None if the name is not one."""
     match = _ROUND_FILE.fullmatch(name)
-    return None if match is None else (int(match[1]), match[2])
+    if match is None or int(match[1]) > LAST_ROUND or round_file_name(int(match[1]), match[2]) != name:
+        return None
+    return int(match[1]), match[2]
 
 
 def plain_chunk_columns(n_parameters: int, stored_type: StoredType) -> int:

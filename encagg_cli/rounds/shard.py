@@ -19,7 +19,7 @@ from encagg_cli.rounds.compression import chunk_columns
 from encagg_cli.rounds.digest import ROW_DIGEST_BYTES
 from encagg_cli.rounds.layout import Parameter, StoredType, UpdateKind
 
-_ROUND_NAME = re.compile(r"\d{6,10}")
+_ROUND_NAME = re.compile(r"[0-9]{6,10}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _DEFLATE_LIMIT: Final = 1100  # no deflated chunk unfolds to more times its size
 
@@ -262,7 +262,8 @@ def _numbers(path: Path, file: h5py.File) -> tuple[int, ...]:
         names = list(group)
     for name in names:
         if (
-            not _ROUND_NAME.fullmatch(name)
+            not isinstance(name, str)  # what is not valid UTF-8 comes as bytes
+            or not _ROUND_NAME.fullmatch(name)
             or layout.round_group_name(int(name)) != name
             or int(name) > layout.LAST_ROUND
         ):

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from encagg_cli.errors import EncaggError, UnusableInput
 from encagg_cli.rounds import layout
+from encagg_cli.rounds.heaps import check_heaps
 
 _FILTERS: Final = {h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE}
 _NUMBERS: Final = {"i": "an integer", "f": "a real number", "b": "a truth value", "u": "an unsigned integer"}
@@ -51,15 +52,17 @@ def opened(path: Path) -> Iterator[h5py.File]:
     if not stat.S_ISREG(mode):
         raise UnusableInput(f"{path} is not a regular file")
     try:
+        check_heaps(path)
         file = h5py.File(path, "r", locking=False)
+    except UnusableInput:
+        raise
     except PermissionError as error:
         raise UnusableInput(f"{path} cannot be read: {os.strerror(error.errno or 0)}") from error
     except Exception as error:
         reason = str(error).partition("\n")[0][:_SHOWN]
         raise UnusableInput(f"{path} is not an {layout.FORMAT} file, or was cut short ({reason})") from error
-    with file:
-        with reading(path):
-            _check_root(path, file)
+    with file, reading(path):
+        _check_root(path, file)
         yield file
 
 
