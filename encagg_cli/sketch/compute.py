@@ -13,6 +13,7 @@ from encagg_cli.errors import UnusableInput
 from encagg_cli.sketch.blocks import BLOCK_COLUMNS, Buffers, Rows, block_count, read_stored, read_tiles
 from encagg_cli.sketch.gram import Gram
 from encagg_cli.sketch.needs import Device, GramNeed, Header, Need, Partial, SquaresNeed
+from encagg_cli.sketch.products import full_precision
 from encagg_cli.sketch.source import ColumnSource, VectorSource
 
 # Rows whose norm is within 2^±this of the reference's share its scale, so that ordinary rounds are not rescaled …
@@ -137,7 +138,7 @@ def make_plan(
 def compute_block(plan: Plan, index: int, buffers: Buffers, *, at_a_time: int = 1) -> list[Sums]:
     """Sums over one block of columns, for every need of the plan in turn. The same wherever it is computed."""
     sums: list[Sums] = [{} for _ in plan.needs]
-    with one_blas_thread():
+    with one_blas_thread(), full_precision(plan.device):
         for block in read_tiles(index, plan.rows, buffers, at_a_time=at_a_time, device=plan.device):
             for need, own in zip(plan.needs, sums, strict=True):
                 accumulate(own, need.partial(block, plan.header))

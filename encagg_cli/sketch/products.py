@@ -1,5 +1,8 @@
 """Block products: one float32 matrix product a block, on the processor or on a GPU."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -78,12 +81,38 @@ def _product(rows: NDArray[np.float32], device: str) -> NDArray[np.float32]:
 def _on_gpu(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     import torch
 
-    matmul = torch.backends.cuda.matmul
-    asked_before = matmul.allow_tf32
-    matmul.allow_tf32 = False  # TF32 keeps 10 bits of every factor: distances between honest clients would drown
-    try:
-        on_device = torch.from_numpy(rows).to("cuda")
-        products: NDArray[np.float32] = (on_device @ on_device.T).cpu().numpy()
-    finally:
-        matmul.allow_tf32 = asked_before
+    on_device = torch.from_numpy(rows).to("cuda")
+    products: NDArray[np.float32] = (on_device @ on_device.T).cpu().numpy()
     return products
+
+
+_lock = Lock()
+_users = 0
+_asked_before = False
+
+
+@contextmanager
+def full_precision(device: str) -> Iterator[None]:
+    """Products on a GPU in float32 while any user of this context is in it; needed for `centred_products` there.
+
+    TF32, which a training may have asked for, keeps 10 bits of every factor: distances between honest clients drown.
+    """
+    global _users, _asked_before
+    if device != "cuda":
+        yield
+        return
+    import torch
+
+    matmul = torch.backends.cuda.matmul
+    with _lock:
+        _users += 1
+        if _users == 1:
+            _asked_before = matmul.allow_tf32
+            matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                matmul.allow_tf32 = _asked_before
