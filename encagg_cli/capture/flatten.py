@@ -20,6 +20,7 @@ Update: TypeAlias = Any
 """A numpy array, a torch tensor, anything numpy understands as an array, or a mapping of names to those."""
 
 _NUMBERS: Final = "fiub"
+_NO_NUMBERS: Final = "cOSUmM"
 _SAME_TENSORS: Final = "all updates of a run, and its global models, have the same tensors"
 
 
@@ -85,6 +86,13 @@ def flatten(
     Raises UnusableInput, naming `whose` update it is and the tensor, where it does not have these tensors.
     """
     check(update, parameters, whose)
+    return fill(update, parameters, stored_type, out, whose)
+
+
+def fill(
+    update: Update, parameters: tuple[Parameter, ...], stored_type: StoredType, out: NDArray[np.generic], whose: str
+) -> bool:
+    """`flatten` of an update that has passed `check`."""
     if not isinstance(update, Mapping):
         return _encode(update, stored_type, out, whose)
     overflowed = False
@@ -129,7 +137,8 @@ def check_kinds(update: Update, whose: str) -> None:
         raise UnusableInput(f"{whose}: the update holds no values")
     for name, tensor in tensors.items():
         kind = getattr(tensor, "dtype", None)
-        if "complex" in str(kind) or getattr(kind, "kind", "f") in "cOSUmM":
+        letter = getattr(kind, "kind", None)  # NumPy's, whose dtypes take long to become text
+        if "complex" in str(kind) if letter is None else letter in _NO_NUMBERS:
             where = f"{whose}: tensor {name!r}" if name else whose
             raise UnusableInput(f"{where}: {kind} cannot be stored, only real numbers")
 
@@ -161,6 +170,6 @@ def as_array(value: Any) -> tuple[NDArray[Any], bool]:
             tensor = tensor.float()
         return tensor.numpy(), False
     array = np.asarray(value)
-    if array.dtype.name == "bfloat16":  # of ml_dtypes, as JAX has it
+    if array.dtype.type.__name__ == "bfloat16":  # of ml_dtypes, as JAX has it
         return np.ascontiguousarray(array).view(np.uint16), True
     return array, False

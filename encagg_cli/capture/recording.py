@@ -172,7 +172,7 @@ class RoundRecording:
         flatten.check(update, parameters, whose)
         row = buffers.take()
         try:
-            overflowed = flatten.flatten(update, parameters, self._recorder.stored_type, row, whose)
+            overflowed = flatten.fill(update, parameters, self._recorder.stored_type, row, whose)
         except BaseException:
             buffers.give_back(row)
             raise
