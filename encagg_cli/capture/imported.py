@@ -26,7 +26,8 @@ INDEX_NAME: Final = ".spool.jsonl"
 class ImportedIndex:
     """In the run's folder: fingerprints of the files that rounds came from, so that they need not be read again.
 
-    A help and no record: of a round that it does not know, the contents are compared.
+    A help and no record: of a round that it does not know, the contents are compared. It keeps those of rounds that
+    were removed from the run, so that pruning a run whose spool is still there is not undone by the next import.
     """
 
     def __init__(self, run: Path) -> None:

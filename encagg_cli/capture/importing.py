@@ -20,7 +20,7 @@ from encagg_cli.rounds.directory import round_files
 from encagg_cli.rounds.estimate import round_bytes
 from encagg_cli.rounds.layout import ROLE_OUTPUT
 
-Outcome = Literal["imported", "known", "passed over", "empty"]
+Outcome = Literal["imported", "known", "removed", "passed over", "empty"]
 _SHOWN_NAMES: Final = 4
 
 
@@ -63,6 +63,9 @@ class SpoolImporter:
     def import_round(self, found: SpoolRound) -> Outcome:
         """Record a round of the spool, unless it is in the run already.
 
+        One that was imported from the very same files and is there no more (`encagg prune` took it, say) is "removed":
+        it is imported again only with `force`.
+
         Raises UnusableInput, naming file or round, client and tensor, where it cannot be stored as a whole: then
         nothing of it is. Raises OutputExists where the run has this round with other content, and no `force`.
         """
@@ -87,6 +90,8 @@ class SpoolImporter:
                     f"round {found.number} is in {self.path} already, and {other}",
                     hint="--force replaces it by what the spool holds now",
                 )
+        elif self._was_removed(found.number, fingerprint):
+            return "removed"
         self._record(material)
         self._stored.add(found.number)
         self._index.put(found.number, fingerprint)
@@ -98,6 +103,8 @@ class SpoolImporter:
         size: int | None = None
         for found in rounds:
             if not found.clients or found.number % self.settings.every or found.number in self._stored:
+                continue
+            if self._was_removed(found.number, self._material(found).fingerprint()):
                 continue
             if size is None:
                 with open_tensors(found.clients[0][1]) as tensors:
@@ -121,6 +128,10 @@ class SpoolImporter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _was_removed(self, number: int, fingerprint: str) -> bool:
+        """Of a round that the run lacks: whether it once was imported as it is now, and is not wanted again."""
+        return not self.settings.force and self._index.get(number) == fingerprint
 
     def _new_recorder(self) -> Recorder:
         settings = self.settings

@@ -29,6 +29,7 @@ class Watched:
 
     imported: list[int] = field(default_factory=list)
     known: list[int] = field(default_factory=list)
+    """Rounds that an earlier import had brought into the run, whether or not they are still there."""
     unusable: dict[int, UnusableInput | OutputExists] = field(default_factory=dict)
     waiting: list[int] = field(default_factory=list)
     """Rounds that were not complete when the watch ended."""
@@ -169,12 +170,12 @@ class SpoolWatcher:
         if outcome == "empty":
             return False  # clients may still come
         del self._sights[number]
-        is_recorded = outcome in {"imported", "known"}
+        is_recorded = outcome in {"imported", "known", "removed"}
         self._handled[number] = _Handled(time_of_change, sight.found.fingerprint() if is_recorded else None)
         if outcome == "imported":
             self._outcome.imported.append(number)
             self._tell(f"round {number}: {len(sight.found.clients)} uploads")
-        elif outcome == "known":
+        elif outcome in {"known", "removed"}:
             self._outcome.known.append(number)
         return True
 

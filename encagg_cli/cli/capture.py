@@ -183,13 +183,14 @@ def _import(importer: "SpoolImporter") -> None:
     parts = [f"{counted(len(imported), 'round')}, {counted(n_uploads, 'upload')} imported into {importer.path}"]
     for outcome, said in (
         ("known", "were there already"),
+        ("removed", "were imported before and removed since (--force imports them again)"),
         ("passed over", "passed over"),
         ("empty", "without uploads"),
     ):
         if outcome in done:
             parts.append(f"{len(done[outcome])} {said}")
     console.note("; ".join(parts))
-    if not imported and "known" not in done:
+    if not imported and not done.keys() & {"known", "removed"}:
         raise NothingToDo(f"{importer.spool} holds nothing to import")
 
 

@@ -20,6 +20,9 @@ def command(
 ) -> None:
     """Remove the oldest rounds of a run, and unfinished ones that a killed capture left.
 
+    Rounds that came from a spool stay away: encagg capture --from imports them again only with --force, or if their
+    files change.
+
     [bold]Examples[/bold]
 
       encagg prune runs/mnist --keep-last 100 --dry-run

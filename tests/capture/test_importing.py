@@ -19,6 +19,7 @@ from encagg_cli.capture.session_folder import CaptureSettings
 from encagg_cli.capture.spool import look_at_round, round_folders
 from encagg_cli.errors import OutputExists, UnusableInput, UsageError
 from encagg_cli.rounds.encoding import decode, encode, stored_dtype
+from encagg_cli.rounds.prune import plan_prune, prune
 
 
 def run_import(tmp_path: Path, options: dict[str, Any] | None = None, **settings: Any) -> tuple[list[str], list[str]]:
@@ -377,6 +378,32 @@ def test_known_files_are_not_read_again(tmp_path, monkeypatch):
     run_import(tmp_path)
     monkeypatch.setattr("encagg_cli.capture.imported.open_tensors", lambda path: pytest.fail("it was read"))
     assert run_import(tmp_path)[0] == ["known"]
+
+
+def test_a_round_that_was_pruned_stays_away_unless_forced_or_changed(tmp_path):
+    for number in (1, 2, 3):
+        np.save(folder(tmp_path, number) / "a.npy", np.full(3, number))
+    run_import(tmp_path)
+    prune(tmp_path / "run", plan_prune(tmp_path / "run", 1))
+
+    np.save(folder(tmp_path, 2) / "b.npy", np.zeros(3))  # a late client makes it another round
+    assert run_import(tmp_path)[0] == ["removed", "imported", "known"]
+    assert Run.open(tmp_path / "run").rounds == (2, 3)
+    assert run_import(tmp_path, force=True)[0] == ["imported", "known", "known"]
+    assert Run.open(tmp_path / "run").rounds == (1, 2, 3)
+
+
+def test_what_was_pruned_takes_no_room_in_the_estimate(tmp_path):
+    for number in (1, 2):
+        np.save(folder(tmp_path, number) / "a.npy", np.full(3, number))
+    run_import(tmp_path)
+    prune(tmp_path / "run", plan_prune(tmp_path / "run", 0))
+    found = [look_at_round(n, folders) for n, folders in round_folders(tmp_path / "spool").items()]
+
+    with SpoolImporter(tmp_path / "run", tmp_path / "spool", CaptureSettings()) as importer:
+        assert importer.estimate(found) == 0
+    with SpoolImporter(tmp_path / "run", tmp_path / "spool", CaptureSettings(force=True)) as importer:
+        assert importer.estimate(found) > 0
 
 
 @pytest.mark.parametrize("damage", ["", "{", '{"round": 1}\n', '{"round": "x", "files": 1}\n', "\x00\xff"])

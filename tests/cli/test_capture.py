@@ -163,6 +163,20 @@ def test_a_spool_is_imported_and_a_second_time_nothing_is_new(capfd):
     assert capfd.readouterr() == ("", "1 round, 1 upload imported into run; 2 were there already\n")
 
 
+def test_a_pruned_run_is_not_filled_again(capfd):
+    for number in (1, 2):
+        put(number, "a", np.full(3, number))
+    main(["capture", "run", "--from", "spool"])
+    main(["prune", "run", "--keep-last", "0", "--yes"])
+    capfd.readouterr()
+    assert main(["capture", "run", "--from", "spool"]) == 0
+    assert capfd.readouterr().err == (
+        "0 rounds, 0 uploads imported into run; 2 were imported before and removed since (--force imports them again)\n"
+    )
+    assert main(["capture", "run", "--from", "spool", "--force"]) == 0
+    assert Run.open("run").rounds == (1, 2)
+
+
 def test_options_reach_the_import():
     Path("spool/round-2").mkdir(parents=True)
     base = {
