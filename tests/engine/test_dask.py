@@ -17,7 +17,7 @@ from encagg_cli.errors import UsageError
 from encagg_cli.rounds.layout import Parameter
 from encagg_cli.rounds.reader import Run
 from encagg_cli.rounds.writer import RoundWriter
-from encagg_cli.sketch import GramNeed, sketch_round, sketch_run
+from encagg_cli.sketch import GramNeed, Progress, sketch_round, sketch_run
 
 pytest.importorskip("distributed", reason="Dask is not installed: pip install 'encagg[dask]'")
 
@@ -110,13 +110,31 @@ def test_a_cluster_of_processes_gives_the_same_bits(cluster: Cluster, run: Run) 
         np.testing.assert_array_equal(sketch.gram.with_reference, other.gram.with_reference)
 
 
+def test_a_worker_killed_in_mid_round_changes_no_bit_of_it(cluster: Cluster, run: Run) -> None:
+    expected = [sketch_round(run.round(number), [GramNeed()]) for number in run.rounds]
+    killed: list[int] = []
+
+    def kill(step: Progress) -> None:
+        if not killed and 0 < step.bytes < step.n_bytes:
+            killed.append(cluster.workers[0].pid)
+            cluster.workers[0].kill()
+            cluster.workers[0].wait()
+
+    stream = sketch_run(
+        run, [GramNeed()], engine="dask", scheduler=cluster.address, memory="60MB", cache="none", progress=kill
+    )
+    for sketch, other in zip(stream, expected, strict=True):
+        np.testing.assert_array_equal(sketch.gram.centred, other.gram.centred)
+    assert killed
+
+
 def test_a_local_cluster_is_started_where_no_scheduler_is_named(run: Run) -> None:
     expected = sketch_round(run.round(1), [GramNeed()])
     (found,) = sketch_run(run, [GramNeed()], rounds=[1], engine="dask", workers=2, cache="none")
     np.testing.assert_array_equal(found.gram.centred, expected.gram.centred)
 
 
-def test_a_worker_killed_in_mid_round_loses_and_doubles_nothing(cluster: Cluster) -> None:
+def test_a_worker_killed_amid_tasks_loses_and_doubles_nothing(cluster: Cluster) -> None:
     victim = cluster.workers[0]
     with open_engine("dask", scheduler=cluster.address) as engine:
         assert engine.workers == 2

@@ -1,5 +1,8 @@
 """Sketches of a stored run are the same from every engine, in the order asked for, and read no more than they must."""
 
+import multiprocessing
+import os
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,6 +140,22 @@ def test_progress_counts_rounds_and_bytes_to_the_end(run: Run) -> None:
     assert seen[-1] == Progress(3, 3, 3 * 7 * 200_000 * 4, 3 * 7 * 200_000 * 4)
     assert [step.bytes for step in seen] == sorted(step.bytes for step in seen)
     assert all(step.bytes <= step.n_bytes and step.n_rounds == 3 for step in seen)
+
+
+def test_a_worker_killed_in_mid_round_changes_nothing(run: Run, expected: list[RoundSketch]) -> None:
+    killed: list[int] = []
+
+    def kill(step: Progress) -> None:
+        if not killed and 0 < step.bytes < step.n_bytes:
+            (victim, *_) = multiprocessing.active_children()
+            assert victim.pid is not None
+            killed.append(victim.pid)
+            os.kill(victim.pid, signal.SIGKILL)
+            victim.join(10)
+
+    found = list(sketch_run(run, NEEDS, workers=2, cache="none", progress=kill))
+    assert killed
+    assert same(found, expected)
 
 
 def test_a_stream_may_be_left_early(run: Run) -> None:
