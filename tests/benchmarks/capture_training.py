@@ -30,7 +30,6 @@ from encagg_cli.federation.loop import Federation
 from encagg_cli.federation.setup import Setup
 from encagg_cli.federation.simulate import plain_mean, record
 from encagg_cli.rounds.memory import MemoryRound, by_name
-from tests.benchmarks.sketch_common import say_how_busy
 
 HELD_AT_MOST = 0.10
 
@@ -55,7 +54,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=None, help="on the disk to record to")
     options = parser.parse_args()
     say_what_machine(options.folder)
-    say_how_busy()
+    say_load()
     print(f"{'training, uploads recorded':<30}{'a round':>10}{'wall':>9}{'cpu':>9}{'held':>9}   range of held")
     digits = Federation(Setup(clients=options.clients, rounds=options.rounds))
     measure("digits, one by one", digits, train_one_by_one, options.repeats, options.folder)
@@ -71,7 +70,7 @@ def main() -> None:
             )
         )
         measure("MNIST-CNN, one by one", mnist, train_one_by_one, options.mnist_repeats, options.folder)
-    say_how_busy()
+    say_load()
 
 
 Train = Callable[[Federation, Recorder | None], tuple[Times, float]]
@@ -179,6 +178,12 @@ def say_what_machine(folder: Path | None) -> None:
     )
     cores = len(os.sched_getaffinity(0))
     print(f"{model}, {cores} cores, Python {platform.python_version()}; fsync {statistics.median(waits) * 1e3:.2f} ms")
+
+
+def say_load() -> None:
+    print(
+        f"load {os.getloadavg()[0]:.1f} on {len(os.sched_getaffinity(0))} cores: above 0.5, other work disturbs the times"
+    )
 
 
 def _lines(path: Path) -> list[str]:
