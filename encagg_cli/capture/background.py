@@ -33,6 +33,16 @@ class RowBuffers:
             self._slots.release()
             raise
 
+    def hold(self, count: int) -> None:
+        """Count so many vectors on their way as rows, as far as at least one row remains."""
+        for _ in range(min(count, self.count - 1)):
+            self._slots.acquire()
+
+    def release(self, count: int) -> None:
+        """They have arrived."""
+        for _ in range(min(count, self.count - 1)):
+            self._slots.release()
+
     def give_back(self, row: NDArray[np.generic]) -> None:
         self._free.append(row)
         self._slots.release()

@@ -193,7 +193,10 @@ class RoundRecording:
                 self._buffers = recorder.buffers()
                 vectors, self._vectors = self._vectors, {}
                 parameters = recorder.parameters
-                recorder.background.submit(self._in_background(lambda: self._open(parameters, vectors)))
+                # The first vector is on its way beside the rows; a second one would make more than three updates.
+                held = max(0, len(vectors) - 1)
+                self._buffers.hold(held)
+                recorder.background.submit(self._in_background(lambda: self._open(parameters, vectors, held)))
             return self._buffers
 
     def _tried(self, update: Update, whose: str) -> tuple[Parameter, ...]:
@@ -228,9 +231,12 @@ class RoundRecording:
 
     # In the background:
 
-    def _open(self, parameters: tuple[Parameter, ...], vectors: dict[str, NDArray[np.float32]]) -> None:
-        self._writer = self._recorder.open_writer(self.number, parameters, vectors)
-        vectors.clear()
+    def _open(self, parameters: tuple[Parameter, ...], vectors: dict[str, NDArray[np.float32]], held: int) -> None:
+        try:
+            self._writer = self._recorder.open_writer(self.number, parameters, vectors)
+        finally:
+            vectors.clear()
+            self._recorder.buffers().release(held)
 
     def _write(self, upload: Upload, row: NDArray[np.generic]) -> None:
         assert self._writer is not None  # _in_background looked

@@ -2,8 +2,8 @@
 
 python -m tests.benchmarks.capture_memory [--clients 12] [--parameters 10000000]
 
-A child process for each setting: its peak while a large round with a global model is recorded, above its memory after a
-small one. The update and the model themselves belong to the training.
+A child process for each setting: its peak while a large round with a global model and a root gradient is recorded,
+above its memory after a small one. The update and the model themselves belong to the training.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def peak_in_updates(clients: int, parameters: int, dtype: str, compression: str 
             before = reset_peak()
             settings = {"dtype": dtype, "compression": compression}
             with Recorder(Path(folder) / name, **settings) as recorder:
-                stored = recorder.round(1, global_model=model[:size])
+                stored = recorder.round(1, global_model=model[:size], root_gradient=model[:size])
                 for client in range(clients):
                     stored.add(f"client-{client}", update[:size])
                 stored.close()

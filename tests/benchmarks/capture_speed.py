@@ -3,7 +3,8 @@
 python -m tests.benchmarks.capture_speed [--clients 20] [--parameters 10000000] [--folder DIR] [--repeats 5]
 
 Prints the median ratio over the repeats, in which both take turns, for float32, the 16-bit types and gzip (against the
-bytes before compression), and what is stored as a share of float32. Needs an idle machine with two cores.
+bytes before compression), and what is stored as a share of float32; then gzip's levels by themselves. Needs an idle
+machine with two cores.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import shutil
 import statistics
 import tempfile
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +21,7 @@ import numpy as np
 
 from encagg_cli import Recorder
 from encagg_cli.rounds.encoding import stored_dtype
+from encagg_cli.rounds.layout import COMPRESSED_CHUNK_COLUMNS
 
 SETTINGS = (("float32", None), ("float16", None), ("bfloat16", None), ("float32", "gzip"), ("bfloat16", "gzip"))
 
@@ -56,6 +59,18 @@ def main() -> None:
             )
     finally:
         shutil.rmtree(folder)
+    print_levels(update[:COMPRESSED_CHUNK_COLUMNS])
+
+
+def print_levels(chunk: np.ndarray) -> None:
+    """What gzip's levels cost and save on a shuffled chunk of float32, on one core."""
+    shuffled = chunk.view(np.uint8).reshape(-1, 4).T.copy().data
+    print(f"{'gzip level':<16}{'deflate':>19}{'bytes':>8}")
+    for level in (1, 4, 6, 9):
+        begin = time.perf_counter()
+        size = len(zlib.compress(shuffled, level))
+        speed = chunk.nbytes / 1e6 / (time.perf_counter() - begin)
+        print(f"{level:<16}{speed:>14.0f} MB/s{size / chunk.nbytes:>8.1%}")
 
 
 def record(recorder: Recorder, update: np.ndarray, clients: int) -> None:

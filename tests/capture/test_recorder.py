@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -398,3 +399,17 @@ def test_recording_loads_neither_torch_nor_the_command_line(tmp_path: Path):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_recording_takes_the_memory_of_three_updates_at_most(tmp_path: Path):
+    update = np.ones(2_000_000, dtype=np.float32)
+    with Recorder(tmp_path / "run") as recorder:
+        record_one(recorder, 1, update=update)  # what is loaded and kept once is no matter of the size of updates
+        tracemalloc.start()
+        with recorder.round(2, global_model=update, root_gradient=update) as stored:
+            for client in range(10):
+                stored.add(f"{client}", update)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+    assert peak < 3.1 * update.nbytes

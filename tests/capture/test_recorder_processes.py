@@ -250,12 +250,12 @@ def test_a_forked_child_does_not_hold_the_run_of_a_parent_that_was_killed(tmp_pa
 
 
 def test_a_recorder_that_is_forgotten_lets_go_of_its_run(tmp_path: Path):
-    recorder = Recorder(tmp_path / "run")
-    recorder.round(1).add("0", UPDATE)
-    recorder.background.submit(lambda: None).wait()
-    del recorder
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
+        recorder = Recorder(tmp_path / "run")
+        recorder.round(1).add("0", UPDATE)
+        recorder.background.submit(lambda: None).wait()
+        del recorder
         gc.collect()
     assert [str(warning.message) for warning in told] == ["round 1 was not closed: nothing of it is stored"]
 

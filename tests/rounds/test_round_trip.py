@@ -1,5 +1,7 @@
 """What is written is read back, whatever the stored type, the compression and the number of processes."""
 
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import h5py
@@ -8,7 +10,7 @@ import pytest
 
 from encagg_cli.errors import RoundNotFound, UnusableInput
 from encagg_cli.rounds.layout import Parameter
-from encagg_cli.rounds.reader import Run
+from encagg_cli.rounds.reader import Run, StoredRound
 from encagg_cli.rounds.writer import RoundWriter
 
 N_PARAMETERS = 300_001  # more than a compressed chunk, and no multiple of anything
@@ -107,6 +109,18 @@ def test_models_are_stored_where_given(tmp_path: Path, updates):
     np.testing.assert_array_equal(stored.global_model(), updates[3])
     assert (stored.has_global_model, stored.has_root_gradient) == (True, False)
     assert stored.root_gradient() is None
+
+
+def test_a_round_can_be_sent_to_another_process(tmp_path: Path, updates):
+    with RoundWriter(tmp_path, 1, session="s", parameters=PARAMETERS) as writer:
+        writer.add("a", updates[0])
+    stored = Run.open(tmp_path).round(1)
+    stored.rows([0])
+
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        result = pool.submit(StoredRound.rows, stored, [0]).result()
+
+    np.testing.assert_array_equal(result, updates[:1])
 
 
 def test_a_missing_round_is_named(tmp_path: Path, updates):
