@@ -181,9 +181,8 @@ def say_what_machine(folder: Path | None) -> None:
 
 
 def say_load() -> None:
-    print(
-        f"load {os.getloadavg()[0]:.1f} on {len(os.sched_getaffinity(0))} cores: above 0.5, other work disturbs the times"
-    )
+    cores = len(os.sched_getaffinity(0))
+    print(f"load {os.getloadavg()[0]:.1f} on {cores} cores: above 0.5, other work disturbs the times", flush=True)
 
 
 def _lines(path: Path) -> list[str]:
