@@ -5,11 +5,16 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from encagg_cli.verdicts.schema import SCHEMA, SCHEMA_VERSION, SIGNATURE_KEY, VERSION_KEY
+
+# A loaded machine is slow: a deadline would fail tests of what is right.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 Row = Mapping[str, Any]
 DEFAULTS: Row = {"method": "encagg", "accepted": True, "score": 0.0, "reason": "kept", "trusted": False}

@@ -6,6 +6,7 @@ the standard library, typer, `encagg_cli.errors` and `encagg_cli.console` at the
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -70,28 +71,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; errors become one or two lines on stderr."""
     arguments, debug = _take_debug(sys.argv[1:] if arguments is None else list(arguments))
     try:
-        code = _command()(
-            args=arguments, prog_name="encagg", standalone_mode=False, default_map=defaults(app, Path.cwd())
-        )
+        with console.patient_stdout():
+            code = _command()(
+                args=arguments, prog_name="encagg", standalone_mode=False, default_map=defaults(app, Path.cwd())
+            )
     except EncaggError as error:
         if debug:
-            raise
+            traceback.print_exc()
         _complain(error.message, error.hint)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # `encagg … | head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last resort, told as a defect
         # typer's own usage errors: its click is `click` in older releases and inside typer in newer ones.
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             context = getattr(error, "ctx", None)
             hint = f"see {context.command_path} --help" if context is not None else None
-            _complain(error.format_message(), hint)
+            if error.format_message():  # empty where help was asked for by giving no command
+                _complain(error.format_message(), hint)
             return int(error.exit_code)
         if debug:
-            raise
+            traceback.print_exc()
         _complain(f"a defect in encagg: {type(error).__name__}: {error}", "please report it with the output of --debug")
         return EXIT_DEFECT
     return code if isinstance(code, int) else 0

@@ -38,11 +38,14 @@ def command(
     """
     from tempfile import TemporaryDirectory
 
-    from encagg_cli.outputs import refuse_existing
+    from encagg_cli.errors import OutputExists
+    from encagg_cli.outputs import writing
 
     if keep is not None:
-        refuse_existing(keep, force=False)
-        keep.mkdir()
+        if keep.exists():
+            raise OutputExists(f"{keep} exists", hint="give another name")
+        with writing(keep):
+            keep.mkdir()
         _demonstrate(keep, seed)
         console.note(
             f"kept: {keep}/run, {keep}/verdicts.parquet; try: encagg score {keep}/verdicts.parquet --by attack"

@@ -50,7 +50,7 @@ class ByteBar:
         if not self._bytes:
             return f"{seconds:.1f} s; nothing was read: the sketches were kept from an earlier run"
         return (
-            f"read {self._bytes / 1e6:,.0f} MB of updates in {seconds:.1f} s, {self._bytes / 1e6 / seconds:,.0f} MB/s"
+            f"read {self._bytes / 1e6:,.1f} MB of updates in {seconds:.1f} s, {self._bytes / 1e6 / seconds:,.1f} MB/s"
         )
 
     def __enter__(self) -> "ByteBar":

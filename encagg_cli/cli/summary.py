@@ -56,4 +56,6 @@ def print_summary(tally: "Tally", output: Path, run: Path) -> None:
         console.warn(f"… and {len(tally.non_finite) - 5} more such uploads: reason 'non-finite' in {output}")
     console.note(f"verdicts: {output}")
     console.note(f"next: encagg score {output}")
-    console.note(f"  --labels FILE, where {run} holds no labels; encagg report {output} -o FILE.html shows why")
+    if not tally.labelled:
+        console.note(f"  with --labels FILE: {run} holds no labels")
+    console.note(f"  encagg report {output} -o report.html  shows why")

@@ -29,12 +29,22 @@ def as_source(
         matrix = np.stack([np.asarray(update).ravel() for update in updates.values()]) if ids else np.zeros((0, 0))
     else:
         matrix = np.asarray(updates)
+        if matrix.ndim != 2 or matrix.dtype.kind not in "fiu":
+            raise UsageError(
+                f"updates are a matrix of (clients, parameters), not {matrix.dtype} of shape {matrix.shape}"
+            )
         ids = tuple(str(row) for row in range(len(matrix))) if clients is None else tuple(clients)
+    if len(trusted) and all(isinstance(flag, bool | np.bool_) for flag in trusted):
+        trusted = np.asarray(trusted, dtype=bool)
     if isinstance(trusted, np.ndarray) and trusted.dtype == bool:
         if trusted.shape != (len(ids),):
             raise UsageError(f"a mask of known-benign clients needs {len(ids)} entries, not {trusted.shape}")
         trusted_ids = {ids[row] for row in np.flatnonzero(trusted)}
     else:
+        rows = [int(t) for t in trusted if isinstance(t, int | np.integer)]
+        outside = [row for row in rows if not 0 <= row < len(ids)]
+        if outside:
+            raise UsageError(f"there is no row {outside[0]} to be known-benign: there are {len(ids)} updates")
         trusted_ids = {ids[int(t)] if isinstance(t, int | np.integer) else str(t) for t in trusted}
     if isinstance(num_examples, Mapping):
         num_examples = [num_examples.get(client, EXAMPLES_UNKNOWN) for client in ids]

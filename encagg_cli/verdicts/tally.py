@@ -20,15 +20,17 @@ class MethodTally:
 
 
 class Tally:
-    """Counts by method, and the uploads that were not finite."""
+    """Counts by method, the uploads that were not finite, and whether any upload came with a label."""
 
     def __init__(self, methods: Iterable[str]) -> None:
         self.methods = {text: MethodTally() for text in methods}
         self.rounds: list[int] = []
         self.non_finite: list[tuple[int, str]] = []
+        self.labelled = False
 
     def add(self, verdicts: RoundVerdicts) -> None:
         self.rounds.append(verdicts.number)
+        self.labelled = self.labelled or bool(verdicts.poisoned)
         for text, decision in verdicts.decisions.items():
             counted = self.methods[text]
             counted.uploads += len(decision.clients)

@@ -1,0 +1,35 @@
+"""What every command has in common: exit codes, closed pipes, tracebacks."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from encagg_cli.cli import main
+
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "digits.verdicts.parquet"
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_gate_fails_whoever_reads_its_output(options: list[str]) -> None:
+    command = [sys.executable, "-m", "encagg_cli", "score", str(FIXTURE), "--min-recall", "0.99", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as gate:
+        assert gate.stdout is not None
+        gate.stdout.close()  # nobody reads: as in `encagg score … | true`
+        _, complaint = gate.communicate()
+    assert gate.returncode == 3
+    assert b"Traceback" not in complaint
+
+
+def test_debug_shows_the_traceback_and_keeps_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["filter", str(tmp_path / "nothing"), "-o", str(tmp_path / "v.parquet")]
+    assert main(arguments) == main(["--debug", *arguments]) == main([*arguments, "--debug"]) == 4
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_without_a_command_there_is_help_and_no_complaint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) in (0, 2)  # older releases of typer say 0
+    captured = capsys.readouterr()
+    assert "capture" in captured.out + captured.err
+    assert "encagg: " not in captured.err
