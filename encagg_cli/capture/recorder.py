@@ -32,6 +32,7 @@ from encagg_cli.rounds.directory import round_files
 from encagg_cli.rounds.encoding import stored_dtype
 from encagg_cli.rounds.estimate import human_bytes, round_bytes
 from encagg_cli.rounds.layout import Parameter, StoredType, UpdateKind
+from encagg_cli.rounds.limits import as_client_id
 from encagg_cli.rounds.session import WritingSession
 from encagg_cli.rounds.shard import read_outline
 from encagg_cli.rounds.worker import Worker
@@ -69,7 +70,7 @@ class Recorder:
         self,
         path: str | Path,
         *,
-        trusted: Iterable[str] = (),
+        trusted: Iterable[str | int] = (),
         update_kind: UpdateKind = "delta",
         dtype: StoredType = "float32",
         compression: Compression | None = None,
@@ -83,7 +84,8 @@ class Recorder:
     ) -> None:
         _check_settings(update_kind, dtype, compression, every, on_error)
         self.path = Path(path)
-        self.trusted = frozenset(trusted if not isinstance(trusted, str) else (trusted,))
+        named = (trusted,) if isinstance(trusted, str) else trusted
+        self.trusted = frozenset(as_client_id(client) for client in named)
         self.stored_type: StoredType = dtype
         self.parameters: tuple[Parameter, ...] = ()
         self.n_recorded = 0

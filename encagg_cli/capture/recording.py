@@ -19,7 +19,7 @@ from encagg_cli.capture.trouble import CaptureWarning, say
 from encagg_cli.errors import NothingToDo, UnusableInput, UsageError
 from encagg_cli.rounds.encoding import stored_dtype
 from encagg_cli.rounds.layout import EXAMPLES_UNKNOWN, Parameter
-from encagg_cli.rounds.limits import check_upload
+from encagg_cli.rounds.limits import as_client_id, check_upload
 from encagg_cli.rounds.storage import Upload
 from encagg_cli.rounds.writer import RoundWriter
 
@@ -68,7 +68,7 @@ class RoundRecording:
 
     def add(
         self,
-        client_id: str,
+        client_id: str | int,
         update: Update,
         *,
         num_examples: int | None = None,
@@ -78,7 +78,8 @@ class RoundRecording:
     ) -> None:
         """Record one upload; when this returns, `update` may be reused.
 
-        `update` is an array, a tensor, or a mapping of names to those. `trusted` is taken from the recorder's list
+        `update` is an array, a tensor, or a mapping of names to those; a number for a client id is stored as text.
+        `trusted` is taken from the recorder's list
         where it is None; `poisoned` and `attack` are ground truth, where somebody knows it. Waits while two updates
         are on their way to the disk already.
 
@@ -89,6 +90,7 @@ class RoundRecording:
         try:
             if not self._is_going_on():
                 return
+            client_id = as_client_id(client_id)
             examples = EXAMPLES_UNKNOWN if num_examples is None else int(num_examples)
             is_trusted = client_id in self._recorder.trusted if trusted is None else bool(trusted)
             check_upload(self.number, Upload(client_id, examples, is_trusted, poisoned, attack))

@@ -1,7 +1,8 @@
 """What can be stored, and what is refused before anything is written."""
 
 from collections.abc import Sequence
-from typing import Any
+from numbers import Integral
+from typing import Any, cast
 
 from encagg_cli.errors import UnusableInput, UsageError
 from encagg_cli.rounds import layout
@@ -30,6 +31,12 @@ def check_settings(number: Any, parameters: Sequence[Parameter], kind: str, stor
         offset += parameter.size
     if not offset:
         raise UnusableInput(f"round {number}: the model has no parameters")
+
+
+def as_client_id(client_id: str | int) -> str:
+    """A client id as it is stored: training loops often number their clients, and ids are text."""
+    is_number = isinstance(client_id, Integral) and not isinstance(client_id, bool)
+    return str(int(client_id)) if is_number else cast(str, client_id)
 
 
 def check_upload(number: int, upload: Upload) -> None:
