@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any, cast
+from typing import Any
 
 from encagg_cli.errors import UnusableInput, UsageError
 from encagg_cli.rounds import layout
@@ -33,10 +33,10 @@ def check_settings(number: Any, parameters: Sequence[Parameter], kind: str, stor
         raise UnusableInput(f"round {number}: the model has no parameters")
 
 
-def as_client_id(client_id: str | int) -> str:
+def as_client_id(client_id: Any) -> Any:
     """A client id as it is stored: training loops often number their clients, and ids are text."""
     is_number = isinstance(client_id, Integral) and not isinstance(client_id, bool)
-    return str(int(client_id)) if is_number else cast(str, client_id)
+    return str(int(client_id)) if is_number else client_id
 
 
 def check_upload(number: int, upload: Upload) -> None:

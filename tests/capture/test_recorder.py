@@ -413,3 +413,12 @@ def test_recording_takes_the_memory_of_three_updates_at_most(tmp_path: Path):
         tracemalloc.stop()
 
     assert peak < 3.1 * update.nbytes
+
+
+def test_clients_that_are_numbered_are_stored_as_text(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run", trusted=[0]) as recorder, recorder.round(0) as round_:
+        round_.add(0, np.ones(3))
+        round_.add(np.int64(7), np.ones(3))
+    with Run.open(tmp_path / "run") as run:
+        stored = run.round(0)
+        assert dict(zip(stored.client_ids, stored.trusted.tolist(), strict=True)) == {"0": True, "7": False}
