@@ -90,15 +90,15 @@ class RoundRecording:
         try:
             if not self._is_going_on():
                 return
-            client_id = as_client_id(client_id)
+            name: str = as_client_id(client_id)
             examples = EXAMPLES_UNKNOWN if num_examples is None else int(num_examples)
-            is_trusted = client_id in self._recorder.trusted if trusted is None else bool(trusted)
-            check_upload(self.number, Upload(client_id, examples, is_trusted, poisoned, attack))
-            known_as = self._recorder.pseudonym(client_id)
+            is_trusted = name in self._recorder.trusted if trusted is None else bool(trusted)
+            check_upload(self.number, Upload(name, examples, is_trusted, poisoned, attack))
+            known_as = self._recorder.pseudonym(name)
             upload = Upload(known_as, examples, is_trusted, None if poisoned is None else bool(poisoned), attack)
-            self._claim(known_as, client_id)
+            self._claim(known_as, name)
             try:
-                self._hand_over(upload, update, f"round {self.number}, client {client_id!r}")
+                self._hand_over(upload, update, f"round {self.number}, client {name!r}")
             except BaseException:
                 self._clients.discard(known_as)
                 raise
