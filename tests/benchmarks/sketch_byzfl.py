@@ -4,7 +4,7 @@ python -m tests.benchmarks.sketch_byzfl [--clients 100] [--parameters 1000000] [
 
 Needs `pip install byzfl`. Multi-Krum alone, and all filters that both have, in turns. Theirs returns an aggregate, ours
 decides on every client: a second comparison has ours write the aggregates as well (`--aggregate`, one more pass over
-the file). Torch may use all cores. Needs an idle machine.
+the file). Torch may use all cores. Needs a machine that is idle now and then: see `sketch_common.take_turns`.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from encagg_cli.rounds.reader import Run
 from encagg_cli.sketch import Sketcher
 from encagg_cli.verdicts.aggregates import AggregateWriter
 from encagg_cli.verdicts.replay import judge_source, name_methods
-from tests.benchmarks.sketch_common import load, ratio, say_how_busy, stored_run, take_turns
+from tests.benchmarks.sketch_common import load, ratio, stored_run, take_turns
 
 
 def filter_run(run: Run, texts: Sequence[str], aggregate: bool) -> None:
@@ -61,7 +61,6 @@ def main() -> None:
     ours = {name: f"{name}(f={f})" if name in told else name for name in both}
     with stored_run(options.clients, options.parameters, options.folder) as run:
         tensors = torch.from_numpy(load(run))
-        say_how_busy()
         taken = take_turns(
             options.repeats,
             {
@@ -73,7 +72,6 @@ def main() -> None:
                 "all and aggregates, ours": partial(filter_run, run, list(ours.values()), True),
             },
         )
-        say_how_busy()
     for name, times in taken.items():
         print(f"{name:<32}{sorted(times)[len(times) // 2]:>8.3f} s   (best {min(times):.3f})")
     print(f"{options.clients} clients x {options.parameters:,}; all: {', '.join(both)}")

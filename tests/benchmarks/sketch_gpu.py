@@ -18,7 +18,7 @@ from encagg_cli.rounds.reader import Run
 from encagg_cli.sketch import GramNeed, RoundSketch, Sketcher
 from encagg_cli.sketch.needs import Device
 from encagg_cli.sketch.sketcher import GPU_TOLERANCE
-from tests.benchmarks.sketch_common import ratio, say_how_busy, seconds, stored_run
+from tests.benchmarks.sketch_common import ratio, seconds, stored_run
 from tests.benchmarks.sketch_speed import all_filters
 
 
@@ -46,7 +46,6 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=None)
     options = parser.parse_args()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, numpy {np.__version__}")
-    say_how_busy()
     failed = False
     for clients, parameters in zip(options.clients, options.parameters, strict=True):
         with stored_run(clients, parameters, options.folder) as run:

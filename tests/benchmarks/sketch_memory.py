@@ -26,7 +26,7 @@ from encagg_cli.rounds.reader import Run
 from encagg_cli.rounds.writer import RoundWriter
 from encagg_cli.sketch import Sketcher
 from encagg_cli.sketch.memory import parse_size
-from tests.benchmarks.sketch_common import stored_run
+from tests.benchmarks.sketch_common import children, stored_run
 
 METHODS = ("multi-krum(f=20)", "median", "trimmed-mean(f=20)")
 GRAM_METHODS = METHODS[:1]  # zeros are all ties, and counting the ranks of ties takes its time
@@ -71,17 +71,6 @@ def anonymous(process: int) -> int:
     except (OSError, ProcessLookupError):
         return 0
     return sum(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Anonymous:"))
-
-
-def children() -> list[int]:
-    """Processes that this one has started."""
-    found = []
-    for task in Path("/proc/self/task").iterdir():
-        try:
-            found += [int(child) for child in (task / "children").read_text().split()]
-        except OSError:
-            continue
-    return found
 
 
 @contextmanager

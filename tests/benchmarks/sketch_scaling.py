@@ -4,7 +4,7 @@ python -m tests.benchmarks.sketch_scaling [--repeats 5] [--folder DIR]
 
 Twice the parameters should take twice the time (100 clients, 2M and 4M); two processes of one BLAS thread each should
 take well under the time of one, on a round that computing limits (400 clients x 500k); clients from 20 to 1000 at 200k
-parameters are shown against the n² of the Gram matrix. Needs an idle machine with two cores.
+parameters are shown against the n² of the Gram matrix. Needs two cores, idle now and then.
 """
 
 import argparse
@@ -13,9 +13,8 @@ from functools import partial
 from pathlib import Path
 
 from encagg_cli.filters import get
-from encagg_cli.rounds.reader import Run
 from encagg_cli.sketch import GramNeed, Sketcher
-from tests.benchmarks.sketch_common import ratio, say_how_busy, seconds, stored_run, take_turns
+from tests.benchmarks.sketch_common import ratio, stored_run, take_turns
 from tests.benchmarks.sketch_speed import filter_run
 
 
@@ -24,11 +23,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=None)
     options = parser.parse_args()
-    say_how_busy()
     parameters(options.repeats, options.folder)
     workers(options.repeats, options.folder)
     clients(options.repeats, options.folder)
-    say_how_busy()
 
 
 def parameters(repeats: int, folder: Path | None) -> None:
@@ -40,20 +37,16 @@ def parameters(repeats: int, folder: Path | None) -> None:
 
 def workers(repeats: int, folder: Path | None) -> None:
     """Workers that are there already: starting a process takes half a second, once a command."""
-    with stored_run(400, 500_000, folder, rounds=1) as run:
-        taken: dict[int, list[float]] = {1: [], 2: []}
-        for _ in range(repeats):
-            for count in taken:
-                taken[count].append(pass_over(run, count))
-    print(f"one worker / two (400 x 500k, one BLAS thread each): {ratio(taken[1], taken[2])}   must be at least 1.7")
-
-
-def pass_over(run: Run, count: int) -> float:
-    """Seconds of the second pass that these workers make."""
-    with Sketcher(run, workers=count, cache="none") as sketcher:
+    with (
+        stored_run(400, 500_000, folder) as run,
+        Sketcher(run, workers=1, cache="none") as one,
+        Sketcher(run, workers=2, cache="none") as two,
+    ):
         stored = run.round(run.rounds[0])
-        sketcher(stored, [GramNeed()])
-        return seconds(lambda: sketcher(stored, [GramNeed()]))
+        taken = take_turns(
+            repeats, {"one": lambda: one(stored, [GramNeed()]), "two": lambda: two(stored, [GramNeed()])}
+        )
+    print(f"one worker / two, a BLAS thread each (400 x 500k): {ratio(taken['one'], taken['two'])}   at least 1.7")
 
 
 def clients(repeats: int, folder: Path | None) -> None:

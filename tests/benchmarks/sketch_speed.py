@@ -5,7 +5,8 @@ python -m tests.benchmarks.sketch_speed [--clients 100] [--parameters 2000000] [
 Limits, measured in turns with ours: one plain read of the same file into a buffer; one float32 product `X @ X.T` of the
 same matrix on all cores (numpy makes use of its symmetry; the product with a copy of itself, which does not, is shown
 beside it); for the rules that sort, one numpy sort of the same array over clients. Ours is all that a filter takes
-after the imports: opening the run, workers, reading, products, the decision. Needs an idle machine.
+after the imports: opening the run, workers, reading, products, the decision. Needs a machine that is idle now and
+then: see `sketch_common.take_turns`.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from encagg_cli.filters import Filter, available, get, kind_of
 from encagg_cli.rounds.reader import Run
 from encagg_cli.sketch import GramNeed, Sketcher
 from encagg_cli.sketch.order import RankNeed
-from tests.benchmarks.sketch_common import load, ratio, read_plainly, say_how_busy, stored_run, take_turns
+from tests.benchmarks.sketch_common import load, ratio, read_plainly, stored_run, take_turns
 
 
 def all_filters(clients: int) -> list[Filter]:
@@ -59,7 +60,6 @@ def main() -> None:
     with stored_run(options.clients, options.parameters, options.folder) as run:
         matrix = load(run)
         copy = matrix.copy()
-        say_how_busy()
         taken = take_turns(
             options.repeats,
             {
@@ -78,7 +78,6 @@ def main() -> None:
                 "Gram and sorting filters": partial(filter_run, run, [*by_gram, *by_sorting]),
             },
         )
-        say_how_busy()
     for name, times in taken.items():
         print(f"{name:<26}{sorted(times)[len(times) // 2]:>8.3f} s   (best {min(times):.3f})")
     limit = [max(read, product) for read, product in zip(taken["read"], taken["product"], strict=True)]
