@@ -177,7 +177,7 @@ def test_threads_may_record_together(captured):
 def test_a_mistaken_call_does_not_stop_training(captured, capfd):
     script = """
         record("first", "a", np.ones(2))
-        record(1, 7, np.ones(2))
+        record(1, None, np.ones(2))
         record(np.int64(1), "b", np.ones(2))
         record(1, "a", "no numbers")
         record(1, "c", np.ones(3))

@@ -77,8 +77,12 @@ def test_arguments_that_do_not_fit_the_updates_are_refused(more: dict[str, objec
 
 
 def test_updates_must_be_a_matrix_and_a_mapping_names_its_own_clients() -> None:
-    with pytest.raises(UnusableInput, match="must be a matrix"):
-        get("mean").decide(UPDATES[0])
+    for unfit in (UPDATES[0], [], "updates", UPDATES.astype(str)):
+        with pytest.raises(UsageError, match="updates are a matrix"):
+            get("mean").decide(unfit)
+    for trusted in ([len(UPDATES)], [-1]):
+        with pytest.raises(UsageError, match="no row"):
+            get("mean").decide(UPDATES, trusted=trusted)
     with pytest.raises(UsageError, match="named by the mapping"):
         get("mean").decide({"a": UPDATES[0]}, clients=["b"])
 
@@ -122,3 +126,10 @@ def test_a_filter_is_found_by_its_name() -> None:
     assert kind_of("krum").name == "krum"
     with pytest.raises(UsageError, match="no method"):
         kind_of("crumb")
+
+
+def test_a_list_of_flags_is_a_mask_of_the_known_benign() -> None:
+    flags = [row in (2, 3) for row in range(len(UPDATES))]
+    by_flags, by_rows = (get("k-means").decide(UPDATES, trusted=t) for t in (flags, [2, 3]))
+    np.testing.assert_array_equal(by_flags.score, by_rows.score)
+    np.testing.assert_array_equal(by_flags.accepted, by_rows.accepted)
