@@ -73,9 +73,10 @@ class ProjectionNeed(Need):
     def working_bytes(self, header: Header, columns: int) -> int:
         return 4 * len(header.clients) * columns + self.held_bytes(header)
 
-    def _fold(self, values: NDArray[np.floating], start: int) -> NDArray[np.float64]:
-        """(rows, buckets) sums of signed columns by bucket; the columns begin at `start`."""
-        folded = np.zeros((len(values), self.buckets))
+    def _fold(self, values: NDArray[np.floating], start: int) -> NDArray[np.floating]:
+        """(rows, buckets) sums of signed columns by bucket, in float64 where there are sums; they begin at `start`."""
+        one_each = start % self.buckets + values.shape[1] <= self.buckets
+        folded = np.zeros((len(values), self.buckets), dtype=values.dtype if one_each else np.float64)
         column = 0
         while column < values.shape[1]:
             run, within = divmod(start + column, self.buckets)
