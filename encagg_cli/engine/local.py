@@ -1,6 +1,7 @@
 """Workers on this machine: threads of this process, or processes of their own."""
 
 import multiprocessing
+import signal
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 
 from encagg_cli.engine.base import Engine
@@ -44,4 +45,11 @@ class Processes(Engine):
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def _start(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self.workers, mp_context=multiprocessing.get_context("spawn"))
+        return ProcessPoolExecutor(
+            self.workers, mp_context=multiprocessing.get_context("spawn"), initializer=_leave_interrupts_to_the_parent
+        )
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    """Ctrl-C reaches every process of a terminal; the parent stops the workers, and they need not say so each."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -18,7 +18,7 @@ from encagg_cli.rounds.layout import VECTOR_AS
 from encagg_cli.rounds.shard import Shard, Vector, identity_of
 
 # Of compressed chunks kept unfolded, so that reading block by block does not unfold each of them several times.
-_KEPT_BYTES: Final = 128 * 2**20
+KEPT_BYTES: Final = 128 * 2**20
 
 
 class RowReader:
@@ -35,7 +35,7 @@ class RowReader:
             self.close()
             raise UnusableInput(f"{shard.path} was replaced while it was read", hint="read the run again")
         chunk_bytes = shard.chunk_columns * self._dtype.itemsize
-        self._keeps = len(shard) * chunk_bytes <= _KEPT_BYTES
+        self._keeps = len(shard) * chunk_bytes <= KEPT_BYTES
 
     def __len__(self) -> int:
         return len(self.shard)

@@ -105,13 +105,14 @@ def make_budget(
     workers: int,
     *,
     in_process: bool,
-    whole_blocks: bool = False,
+    unfolded: int | None = None,
     comfortable: int | None = None,
 ) -> Budget:
     """Fit a pass into `limit` bytes. Raises UsageError, naming the least that would do, where nothing fits.
 
-    `whole_blocks`: reading less than a block's columns at once costs as much as reading the block (compressed rows).
-    Up to `comfortable` bytes (the limit, if not given) are taken for speed alone.
+    `unfolded`: rows are compressed, so that reading less than a block's columns at once costs as much as reading the
+    block, and a process keeps so many bytes of them. Up to `comfortable` bytes (the limit, if not given) are taken for
+    speed alone.
     """
     plan = costs.plan
     n = max(1, len(plan.header.clients))
@@ -122,7 +123,9 @@ def make_budget(
 
     def total(at_a_time: int, blocks: int, tasks: int) -> int:
         worker = 4 * n * width * at_a_time + costs.working + _BLAS_BYTES
-        return costs.kept + min(tasks, workers) * worker + tasks * copies * blocks * costs.result
+        processes = 1 if in_process else min(tasks, workers)
+        shared = costs.kept + processes * (unfolded or 0)
+        return shared + min(tasks, workers) * worker + tasks * copies * blocks * costs.result
 
     least = total(1, 1, 1)
     if least > limit:
@@ -131,7 +134,7 @@ def make_budget(
             hint=f"--memory {format_size(least)} is the least that would do",
         )
     at_a_time = min(tiles, max(1, _PIECE_BYTES // (4 * n * width), _PIECE_COLUMNS // width))
-    if whole_blocks:
+    if unfolded is not None:
         at_a_time = tiles
     while at_a_time > 1 and total(at_a_time, 1, workers) > comfortable:
         at_a_time = max(1, at_a_time // 2)

@@ -140,7 +140,9 @@ class Sketcher:
                     yield index * BLOCK_COLUMNS, values
 
     def _is_mine(self, source: ColumnSource) -> bool:
-        return isinstance(source, StoredRound) and source.number in self.run.rounds
+        if not isinstance(source, StoredRound) or source.number not in self.run.rounds:
+            return False
+        return all(self.run.path in (shard.path, shard.path.parent) for shard in source.shards)
 
     def _compute(
         self,
@@ -199,7 +201,7 @@ class Sketcher:
             limit,
             self._engine.workers,
             in_process=self._engine.in_process,
-            whole_blocks=not source.is_plain,
+            unfolded=None if source.is_plain else source.unfolded_bytes,
             comfortable=comfortable,
         )
 

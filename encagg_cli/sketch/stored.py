@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.errors import UnusableInput
+from encagg_cli.rounds.encoding import stored_dtype
 from encagg_cli.rounds.hdf5 import pread
 from encagg_cli.rounds.layout import Parameter, UpdateKind
 from encagg_cli.rounds.reader import StoredRound
+from encagg_cli.rounds.rows import KEPT_BYTES
+from encagg_cli.rounds.shard import identity_of
 
 GLOBAL_MODEL = "global_model"
 ROOT_GRADIENT = "root_gradient"
@@ -36,6 +39,8 @@ class StoredSource:
         self._offsets = stored.row_offsets() if stored.stored_type == "float32" else None
         self._files: dict[Path, int] = {}
         self._lock = Lock()
+        shards = (*stored.shards, *(before.shards if before is not None else ()))
+        self._identities = {shard.path: shard.identity for shard in shards}
         self._vectors = {
             GLOBAL_MODEL: _place(stored, GLOBAL_MODEL),
             ROOT_GRADIENT: _place(stored, ROOT_GRADIENT),
@@ -83,6 +88,13 @@ class StoredSource:
     def is_plain(self) -> bool:
         """Whether any columns of a row can be read without the rest of it."""
         return not any(shard.is_compressed for shard in self.stored.shards)
+
+    @property
+    def unfolded_bytes(self) -> int:
+        """Bytes of compressed chunks that a process keeps unfolded while it reads them."""
+        item = stored_dtype(self.stored.stored_type).itemsize
+        chunks = [len(shard) * shard.chunk_columns * item for shard in self.stored.shards if shard.is_compressed]
+        return sum(size for size in chunks if size <= KEPT_BYTES)
 
     def read_columns(self, start: int, stop: int, out: Columns) -> None:
         self.stored.read_columns(start, stop, out)
@@ -140,14 +152,22 @@ class StoredSource:
             if descriptor is None:
                 with self._lock:
                     if path not in self._files:
-                        self._files[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                descriptor = self._files[path]
+                        self._files[path] = self._open(path)
+                    descriptor = self._files[path]
             if _preadv is None or _preadv(descriptor, [out], offset) != out.nbytes:
                 pread(descriptor, out, offset)
         except EOFError:
             raise UnusableInput(f"{path} was cut short") from None
         except OSError as error:
             raise UnusableInput(f"{path} cannot be read: {os.strerror(error.errno or 0)}") from error
+
+    def _open(self, path: Path) -> int:
+        """Open a file, if it still is the one whose rows were looked up."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        if identity_of(os.fstat(descriptor)) != self._identities[path]:
+            os.close(descriptor)
+            raise UnusableInput(f"{path} was replaced while it was read", hint="read the run again")
+        return descriptor
 
 
 def _place(stored: StoredRound, name: str) -> tuple[Path, int] | None:

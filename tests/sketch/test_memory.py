@@ -94,8 +94,21 @@ def test_too_little_is_refused_with_the_least_that_would_do() -> None:
 
 
 def test_compressed_rows_are_read_a_whole_block_at_a_time_where_there_is_room() -> None:
-    budget = make_budget(costs_of(100, 10**6), parse_size("1GB"), 2, in_process=True, whole_blocks=True)
+    budget = make_budget(costs_of(100, 10**6), parse_size("1GB"), 2, in_process=True, unfolded=10**8)
     assert budget.at_a_time * tile_columns(100) == BLOCK_COLUMNS
+
+
+def test_what_compressed_rows_unfold_to_is_counted_for_every_process() -> None:
+    costs = costs_of(100, 10**7)
+    limit = parse_size("512MB")
+    plain, threads, processes = (
+        make_budget(costs, limit, 2, in_process=in_process, unfolded=unfolded)
+        for in_process, unfolded in ((True, None), (True, 10**8), (False, 10**8))
+    )
+    assert threads.least - plain.least == 10**8
+    assert processes.share >= threads.share
+    with pytest.raises(UsageError):
+        make_budget(costs, limit, 2, in_process=True, unfolded=limit)
 
 
 def test_small_rounds_go_several_blocks_at_a_time_but_leave_enough_for_every_worker() -> None:

@@ -26,7 +26,7 @@ from encagg_cli.sketch import (
     sketcher,
 )
 from encagg_cli.sketch.needs import Partial, SquaresNeed
-from encagg_cli.sketch.tasks import Share, StoredTask, compute_sums
+from encagg_cli.sketch.tasks import Share, StoredTask, compute_sums, open_source
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,13 @@ def test_a_source_that_is_not_of_the_run_is_sketched_where_it_is(run: Run, updat
         assert sketcher(held, [GramNeed()]).clients == ("a", "b", "c")
 
 
+def test_a_round_of_another_run_is_not_taken_for_one_of_this(run: Run, store, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    other = store(tmp_path / "other", rounds=1, seed=5)
+    with Sketcher(run, cache="none") as sketcher:
+        found = sketcher(other.round(0), [GramNeed()])
+    assert found.gram.centred.tobytes() == sketch_round(other.round(0), [GramNeed()]).gram.centred.tobytes()
+
+
 def test_progress_counts_rounds_and_bytes_to_the_end(run: Run) -> None:
     seen: list[Progress] = []
     list(sketch_run(run, NEEDS, cache="none", progress=seen.append))
@@ -226,3 +233,12 @@ def test_a_sketcher_leaves_blas_as_it_was(run: Run) -> None:
         sketcher(run.round(0), NEEDS)
         assert {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"} == {1}
     assert threadpool_info() == before
+
+
+def test_a_file_that_is_replaced_between_the_plan_and_the_reading_is_noticed(store, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    run = store(tmp_path / "run", rounds=1)
+    other = store(tmp_path / "other", rounds=1, seed=5)
+    source = open_source(run, 0)
+    other.round(0).shards[0].path.replace(run.round(0).shards[0].path)
+    with pytest.raises(UnusableInput, match="was replaced while it was read"):
+        source.read_rows(np.arange(7), 0, 10, np.empty((7, 10), dtype=np.float32))
