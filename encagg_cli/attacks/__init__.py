@@ -8,7 +8,7 @@ from importlib import import_module
 from encagg_cli.attacks.base import Attack, AttackNeed, craft, craft_matrix
 from encagg_cli.attacks.scene import Scene
 from encagg_cli.errors import UsageError
-from encagg_cli.filters.settings import build, canonical, parse_call
+from encagg_cli.settings import build, canonical, parse_call
 
 __all__ = ["Attack", "AttackNeed", "Scene", "available", "canonical", "craft", "craft_matrix", "get", "kind_of"]
 
@@ -54,5 +54,5 @@ def kind_of(name: str) -> type[Attack]:
 
 def get(text: str, **settings: object) -> Attack:
     """Make an attack from its canonical text, `get("lie(z=2.0)")`, or from settings, `get("lie", z=2.0)`."""
-    name, arguments = parse_call(text)
+    name, arguments = parse_call(text, "an attack")
     return build(kind_of(name), {**arguments, **{key: str(value) for key, value in settings.items()}})

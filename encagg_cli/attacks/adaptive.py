@@ -9,7 +9,7 @@ from encagg_cli.attacks.aimed import Aimed, reach
 from encagg_cli.attacks.base import Grade
 from encagg_cli.attacks.scene import Columns, Matrix, Scene, Vector, visit
 from encagg_cli.errors import UnusableInput
-from encagg_cli.filters.settings import setting
+from encagg_cli.settings import setting
 
 _FLAT = 1e-12  # of the largest variance: an axis below it is rounding
 

@@ -9,7 +9,7 @@ from encagg_cli.attacks.aimed import Aimed, reach
 from encagg_cli.attacks.base import Grade
 from encagg_cli.attacks.directions import Direction, direction_of
 from encagg_cli.attacks.scene import Columns, Matrix, Scene
-from encagg_cli.filters.settings import setting
+from encagg_cli.settings import setting
 
 
 @dataclass(kw_only=True)

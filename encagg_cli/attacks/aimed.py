@@ -13,7 +13,7 @@ from encagg_cli.attacks.rehearsal import Outcome, rehearse
 from encagg_cli.attacks.scene import Columns, Knowledge, Matrix, Scene
 from encagg_cli.errors import UsageError
 from encagg_cli.filters import Requirement
-from encagg_cli.filters.settings import setting
+from encagg_cli.settings import setting
 
 _HALVINGS = 12  # of the largest strength, to find where harm passes
 _REFINEMENTS = 3  # halvings, in the exponent, of the step around the best strength

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from encagg_cli.attacks.scene import Columns, Knowledge, Matrix, Scene, Vector, read_columns, visit
 from encagg_cli.errors import UnusableInput
-from encagg_cli.filters.settings import check_settings, setting
+from encagg_cli.settings import check_settings, setting
 
 Grade = Literal["A", "B", "C"]
 

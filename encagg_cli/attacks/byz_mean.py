@@ -7,7 +7,7 @@ import numpy as np
 
 from encagg_cli.attacks.base import Colluding, Grade
 from encagg_cli.attacks.scene import Columns, Matrix, Scene
-from encagg_cli.filters.settings import setting
+from encagg_cli.settings import setting
 
 
 @dataclass(kw_only=True)

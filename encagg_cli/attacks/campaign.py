@@ -12,7 +12,7 @@ from encagg_cli.attacks.base import Attack, AttackNeed, as_stored
 from encagg_cli.attacks.scene import Scene, column_blocks, columns_of, generator, read_columns
 from encagg_cli.attacks.schedule import Schedule, check_share
 from encagg_cli.errors import UnusableInput, UsageError
-from encagg_cli.filters.settings import canonical
+from encagg_cli.settings import canonical
 from encagg_cli.sketch import ColumnSource
 
 

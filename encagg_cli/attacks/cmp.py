@@ -10,7 +10,7 @@ from encagg_cli.attacks.aimed import Aimed, largest_accepted
 from encagg_cli.attacks.base import Grade
 from encagg_cli.attacks.rehearsal import Outcome
 from encagg_cli.attacks.scene import Columns, Matrix, Scene
-from encagg_cli.filters.settings import setting
+from encagg_cli.settings import setting
 
 
 @dataclass(kw_only=True)

@@ -8,7 +8,7 @@ import numpy as np
 from encagg_cli.attacks.base import Grade, OneVector
 from encagg_cli.attacks.scene import Columns, Matrix, Scene, Vector, visit
 from encagg_cli.filters.krum import krum_scores
-from encagg_cli.filters.settings import setting
+from encagg_cli.settings import setting
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 
 from encagg_cli.attacks.base import Grade, Informed
 from encagg_cli.attacks.scene import Columns, Matrix, Scene
-from encagg_cli.filters.settings import setting
+from encagg_cli.settings import setting
 
 _LOW, _HIGH = 3.0, 4.0  # standard deviations from the mean, for partial knowledge
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from encagg_cli.attacks.base import Grade
 from encagg_cli.attacks.scene import Columns, Matrix, Scene
 from encagg_cli.attacks.watching import Step, Watching
-from encagg_cli.filters.settings import setting
+from encagg_cli.settings import setting
 
 _LEAST, _MOST = 1e-5, 5.0  # bounds of the scale γ
 _REWARD, _PENALTY = 1.5, 0.5

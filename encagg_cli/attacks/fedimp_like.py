@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from encagg_cli.attacks.base import Grade, OneVector
 from encagg_cli.attacks.scene import Columns, Scene, Vector, visit
-from encagg_cli.filters.settings import setting
+from encagg_cli.settings import setting
 
 
 @dataclass(kw_only=True)

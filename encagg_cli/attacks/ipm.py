@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from encagg_cli.attacks.base import Grade, OneVector
 from encagg_cli.attacks.scene import Columns, Scene, Vector
-from encagg_cli.filters.settings import setting
+from encagg_cli.settings import setting
 
 
 @dataclass(kw_only=True)

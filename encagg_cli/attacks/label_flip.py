@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from encagg_cli.attacks.base import Grade, TrainedToHarm
 from encagg_cli.errors import UsageError
-from encagg_cli.filters.settings import setting
+from encagg_cli.settings import setting
 
 
 @dataclass(kw_only=True)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 from encagg_cli.attacks.base import Grade, OneVector
 from encagg_cli.attacks.scene import Columns, Scene, Vector
 from encagg_cli.errors import UnusableInput
-from encagg_cli.filters.settings import setting
+from encagg_cli.settings import setting
 
 
 def published_z(n: int, f: int) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 
 from encagg_cli.attacks.base import Grade, OneVector
 from encagg_cli.attacks.scene import Columns, Scene, Vector, column_blocks, generator, visit
-from encagg_cli.filters.settings import setting
+from encagg_cli.settings import setting
 
 
 @dataclass(kw_only=True)

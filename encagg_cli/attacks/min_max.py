@@ -8,7 +8,7 @@ import numpy as np
 from encagg_cli.attacks.base import Grade, OneVector
 from encagg_cli.attacks.directions import Direction, Spread, direction_of, spread
 from encagg_cli.attacks.scene import Columns, Scene, Vector
-from encagg_cli.filters.settings import setting
+from encagg_cli.settings import setting
 
 
 def min_max_gamma(around: Spread) -> float:

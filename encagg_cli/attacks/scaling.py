@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from encagg_cli.attacks.base import Attack, Grade
 from encagg_cli.attacks.scene import Columns, Matrix, Scene
-from encagg_cli.filters.settings import setting
+from encagg_cli.settings import setting
 
 
 @dataclass(kw_only=True)

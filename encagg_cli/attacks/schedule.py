@@ -13,7 +13,7 @@ import numpy as np
 
 from encagg_cli.attacks.scene import generator
 from encagg_cli.errors import UsageError
-from encagg_cli.filters.settings import build, canonical, check_settings, parse_call, setting
+from encagg_cli.settings import build, canonical, check_settings, parse_call, setting
 
 
 @dataclass(kw_only=True)
@@ -115,7 +115,7 @@ SCHEDULES: dict[str, type[Schedule]] = {kind.name: kind for kind in (Bernoulli, 
 
 def get_schedule(text: str) -> Schedule:
     """Make a schedule from its canonical text, such as `bernoulli(p=0.5,free=0:2)`; raises UsageError."""
-    name, arguments = parse_call(text)
+    name, arguments = parse_call(text, "a schedule")
     if name not in SCHEDULES:
         raise UsageError(f"there is no schedule {name!r}", hint=f"choose from {', '.join(SCHEDULES)}")
     return build(SCHEDULES[name], arguments)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.attacks.base import Attack, AttackNeed
-from encagg_cli.filters.settings import setting
+from encagg_cli.settings import setting
 
 Step = NDArray[np.float32]
 

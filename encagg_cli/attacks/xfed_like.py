@@ -9,7 +9,7 @@ import numpy as np
 from encagg_cli.attacks.base import Grade
 from encagg_cli.attacks.scene import Columns, Matrix, Scene, Vector
 from encagg_cli.attacks.watching import Step, Watching
-from encagg_cli.filters.settings import setting
+from encagg_cli.settings import setting
 
 
 @dataclass(kw_only=True)

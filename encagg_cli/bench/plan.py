@@ -11,8 +11,8 @@ from encagg_cli.bench.recipes import RECIPES, make, recipe
 from encagg_cli.bench.runner import Subject
 from encagg_cli.errors import UnusableInput, UsageError
 from encagg_cli.filters import canonical, get
-from encagg_cli.filters.settings import parse_call
 from encagg_cli.rounds.reader import Run
+from encagg_cli.settings import parse_call
 from encagg_cli.verdicts.choosing import choose_all, facts_of, told_the_truth
 
 

@@ -141,7 +141,7 @@ def _choose(
 ) -> "list[Filter]":
     """The filters that `--method` and `--set` name; of `all`, those that can run, and why the others cannot."""
     from encagg_cli.filters import DEFAULT_METHOD, available, get
-    from encagg_cli.filters.settings import parse_call
+    from encagg_cli.settings import parse_call
     from encagg_cli.verdicts.choosing import choose_all, facts_of, finite_uploads
 
     texts = texts or [DEFAULT_METHOD]

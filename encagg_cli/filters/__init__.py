@@ -11,7 +11,7 @@ from importlib import import_module
 from encagg_cli.errors import UsageError
 from encagg_cli.filters.base import Context, Decision, Filter, Requirement
 from encagg_cli.filters.requirements import Facts, unmet, what_to_do
-from encagg_cli.filters.settings import build, canonical, parse_call
+from encagg_cli.settings import build, canonical, parse_call
 
 __all__ = [
     "DEFAULT_METHOD",

@@ -8,7 +8,7 @@ import numpy as np
 
 from encagg_cli.errors import UsageError
 from encagg_cli.filters.base import Context, Filter, Requirement
-from encagg_cli.filters.settings import AttackerCount, check_settings, setting
+from encagg_cli.settings import AttackerCount, check_settings, setting
 from encagg_cli.sketch import RoundSketch
 
 

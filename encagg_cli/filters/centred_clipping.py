@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from encagg_cli.filters.base import Context, Decision, Filter, Grade, Requirement
 from encagg_cli.filters.memory import BUCKETS, vector_of
-from encagg_cli.filters.settings import check_settings, setting
 from encagg_cli.filters.verdict import by_weight, clip_factors, verdict
+from encagg_cli.settings import check_settings, setting
 from encagg_cli.sketch import Need, RoundSketch
 from encagg_cli.sketch.directions import LastStepNeed, VectorProducts
 from encagg_cli.sketch.projection import Projected, ProjectionNeed, check_buckets

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from encagg_cli.filters.base import Context, Decision, Filter, Grade, Requirement
-from encagg_cli.filters.settings import check_settings, setting
+from encagg_cli.settings import check_settings, setting
 from encagg_cli.sketch import GramNeed, Need, RoundSketch
 
 

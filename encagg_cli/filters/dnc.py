@@ -7,8 +7,8 @@ import numpy as np
 
 from encagg_cli.filters.attackers import ToldAttackers
 from encagg_cli.filters.base import Context, Decision, Grade
-from encagg_cli.filters.settings import setting
 from encagg_cli.filters.verdict import equal_weights, verdict
+from encagg_cli.settings import setting
 from encagg_cli.sketch import Need, RoundSketch, principal_coordinates
 from encagg_cli.sketch.samples import SampledGramNeed
 

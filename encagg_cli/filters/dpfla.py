@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from encagg_cli.filters.base import Context, Decision, Filter, Grade, Requirement
 from encagg_cli.filters.grouping import silhouette, two_means
-from encagg_cli.filters.settings import check_settings, setting
 from encagg_cli.filters.verdict import equal_weights, verdict
+from encagg_cli.settings import check_settings, setting
 from encagg_cli.sketch import Gram, Need, RoundSketch
 from encagg_cli.sketch.tensors import OutputRowGramNeed
 

@@ -12,8 +12,8 @@ from encagg_cli.errors import UnusableInput
 from encagg_cli.filters.attackers import ToldAttackers
 from encagg_cli.filters.base import Context, Decision, Grade, Requirement
 from encagg_cli.filters.memory import ClientMemory
-from encagg_cli.filters.settings import setting
 from encagg_cli.filters.verdict import verdict
+from encagg_cli.settings import setting
 from encagg_cli.sketch import Need, RoundSketch
 from encagg_cli.sketch.signs import PackedSigns, SignedEnergy, SignedEnergyNeed
 

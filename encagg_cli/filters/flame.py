@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from encagg_cli.errors import UsageError
 from encagg_cli.filters.base import Context, Decision, Filter, Grade, Requirement
 from encagg_cli.filters.grouping import NOISE, majority_density_cluster
-from encagg_cli.filters.settings import check_settings, setting
 from encagg_cli.filters.verdict import clipped_weights, verdict
+from encagg_cli.settings import check_settings, setting
 from encagg_cli.sketch import Gram, GramNeed, Need, RoundSketch
 from encagg_cli.sketch.directions import GlobalModelNeed, VectorProducts
 

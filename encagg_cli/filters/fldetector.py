@@ -11,8 +11,8 @@ from encagg_cli.filters.base import Context, Decision, Filter, Grade, Requiremen
 from encagg_cli.filters.grouping import gap_clusters, upper_of_two
 from encagg_cli.filters.memory import BUCKETS, ClientMemory, vector_of
 from encagg_cli.filters.quasi_newton import hessian_products
-from encagg_cli.filters.settings import check_settings, setting
 from encagg_cli.filters.verdict import equal_weights, verdict
+from encagg_cli.settings import check_settings, setting
 from encagg_cli.sketch import Need, RoundSketch
 from encagg_cli.sketch.projection import Projected, ProjectionNeed, check_buckets
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from encagg_cli.filters.base import Context, Decision, Filter, Grade, Requirement
 from encagg_cli.filters.memory import BUCKETS, ClientMemory, row_cosines
-from encagg_cli.filters.settings import check_settings, setting
 from encagg_cli.filters.verdict import verdict
+from encagg_cli.settings import check_settings, setting
 from encagg_cli.sketch import Need, RoundSketch
 from encagg_cli.sketch.projection import Projected, ProjectionNeed, check_buckets
 

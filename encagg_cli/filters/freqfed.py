@@ -10,8 +10,8 @@ from encagg_cli.filters.base import Context, Decision, Filter, Grade, Requiremen
 from encagg_cli.filters.flame import mean_distance_to
 from encagg_cli.filters.grouping import NOISE, majority_density_cluster
 from encagg_cli.filters.memory import row_cosines
-from encagg_cli.filters.settings import check_settings, setting
 from encagg_cli.filters.verdict import equal_weights, verdict
+from encagg_cli.settings import check_settings, setting
 from encagg_cli.sketch import Need, RoundSketch
 from encagg_cli.sketch.tensors import OutputColumnsNeed, OutputLayer
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from encagg_cli.errors import UsageError
 from encagg_cli.filters.attackers import ToldAttackers
 from encagg_cli.filters.base import Context, Decision, Grade
-from encagg_cli.filters.settings import setting
 from encagg_cli.filters.verdict import equal_weights
+from encagg_cli.settings import setting
 from encagg_cli.sketch import GramNeed, Need, RoundSketch
 
 

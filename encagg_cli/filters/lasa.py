@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.filters.base import Aggregate, Context, Decision, Filter, Grade, Requirement
-from encagg_cli.filters.settings import check_settings, setting
 from encagg_cli.filters.verdict import below, clip_factors, verdict
+from encagg_cli.settings import check_settings, setting
 from encagg_cli.sketch import Need, RoundSketch
 from encagg_cli.sketch.samples import SampledColumnsNeed
 from encagg_cli.sketch.sparse import SparseTensorNeed, SparseTensors, magnitude_thresholds

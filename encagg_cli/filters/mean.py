@@ -6,8 +6,8 @@ from typing import ClassVar
 import numpy as np
 
 from encagg_cli.filters.base import Context, Decision, Filter, Grade
-from encagg_cli.filters.settings import check_settings
 from encagg_cli.filters.verdict import equal_weights
+from encagg_cli.settings import check_settings
 from encagg_cli.sketch import Need, RoundSketch
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.filters.base import Aggregate, Context, Decision, Filter, Grade
-from encagg_cli.filters.settings import check_settings, setting
 from encagg_cli.filters.verdict import below, verdict
+from encagg_cli.settings import check_settings, setting
 from encagg_cli.sketch import Need, RoundSketch
 from encagg_cli.sketch.order import RankNeed, Ranks
 

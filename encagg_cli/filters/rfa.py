@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.filters.base import Context, Decision, Filter, Grade, Requirement
-from encagg_cli.filters.settings import check_settings, setting
 from encagg_cli.filters.verdict import by_weight, verdict
+from encagg_cli.settings import check_settings, setting
 from encagg_cli.sketch import Gram, GramNeed, Need, RoundSketch
 
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from encagg_cli.filters.base import Context, Decision, Filter, Grade
 from encagg_cli.filters.grouping import by_size, mean_shift
-from encagg_cli.filters.settings import check_settings, setting
 from encagg_cli.filters.verdict import clipped_weights, verdict
+from encagg_cli.settings import check_settings, setting
 from encagg_cli.sketch import Need, RoundSketch
 from encagg_cli.sketch.signs import SignCountNeed
 

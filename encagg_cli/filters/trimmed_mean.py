@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from encagg_cli.errors import UsageError
 from encagg_cli.filters.attackers import attacker_count, check_attacker_count
 from encagg_cli.filters.base import Aggregate, Context, Decision, Filter, Grade
-from encagg_cli.filters.settings import AttackerCount, check_settings, setting
 from encagg_cli.filters.verdict import below, verdict
+from encagg_cli.settings import AttackerCount, check_settings, setting
 from encagg_cli.sketch import Need, RoundSketch
 from encagg_cli.sketch.order import RankNeed, Ranks
 

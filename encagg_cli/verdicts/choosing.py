@@ -7,8 +7,8 @@ import numpy as np
 
 from encagg_cli.errors import UsageError
 from encagg_cli.filters import Facts, Filter, Requirement, available, kind_of, unmet, what_to_do
-from encagg_cli.filters.settings import build
 from encagg_cli.rounds.reader import Run
+from encagg_cli.settings import build
 from encagg_cli.verdicts.replay import check_requirements
 
 Settings = Mapping[str, Mapping[str, str]]

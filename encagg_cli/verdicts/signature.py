@@ -6,7 +6,7 @@ from typing import Any
 
 from encagg_cli import __version__
 from encagg_cli.filters import Filter
-from encagg_cli.filters.settings import settings_of
+from encagg_cli.settings import settings_of
 from encagg_cli.verdicts.schema import SCHEMA_VERSION
 
 

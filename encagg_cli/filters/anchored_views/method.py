@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from encagg_cli.filters.anchored_views.detector import Findings, detect, suspect_anchor
 from encagg_cli.filters.anchored_views.history import OwnHistory
 from encagg_cli.filters.base import Context, Decision, Filter, Grade, Requirement
-from encagg_cli.filters.settings import check_settings, setting
 from encagg_cli.filters.verdict import REJECT_ABOVE
+from encagg_cli.settings import check_settings, setting
 from encagg_cli.sketch import Gram, GramNeed, Need, RoundSketch
 from encagg_cli.sketch.projection import ProjectionNeed, check_buckets
 

@@ -13,8 +13,8 @@ from encagg_cli.filters.encagg.clustering import NOISE, Labels, density_clusters
 from encagg_cli.filters.encagg.projection import Points, Projection, distances, project, resolution
 from encagg_cli.filters.encagg.radius import Radius, radius_from_known
 from encagg_cli.filters.encagg.selection import Clustered, Mask, Selection, select
-from encagg_cli.filters.settings import check_settings, setting
 from encagg_cli.filters.verdict import REJECT_ABOVE, equal_weights
+from encagg_cli.settings import check_settings, setting
 from encagg_cli.sketch import GramNeed, Need, RoundSketch
 
 if TYPE_CHECKING:

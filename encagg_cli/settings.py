@@ -1,4 +1,4 @@
-"""Settings of filters: declared once as typed dataclass fields, validated, read from and written as canonical text."""
+"""Settings of filters, attacks and schedules: typed dataclass fields, validated, read and written as canonical text."""
 
 import operator
 import re
@@ -24,7 +24,7 @@ def setting(
     at_most: float | None = None,
     below: float | None = None,
 ) -> T:
-    """A dataclass field that `encagg methods` explains and `check_settings` validates."""
+    """A dataclass field that `encagg methods` and `encagg attacks` explain and `check_settings` validates."""
     bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
     made: T = field(default=default, metadata={"help": help, **bounds})
     return made
@@ -53,11 +53,11 @@ def canonical(owner: Any) -> str:
     return f"{owner.name}({','.join(changed)})" if changed else str(owner.name)
 
 
-def parse_call(text: str) -> tuple[str, dict[str, str]]:
-    """Split `name(key=value, …)`; raises UsageError."""
+def parse_call(text: str, what: str = "a method") -> tuple[str, dict[str, str]]:
+    """Split `name(key=value, …)`; raises UsageError, which says that `what` was to be read."""
     match = _CALL.fullmatch(text)
     if match is None:
-        raise UsageError(f"cannot read {text!r} as a method", hint="write NAME or NAME(key=value,key=value)")
+        raise UsageError(f"cannot read {text!r} as {what}", hint="write NAME or NAME(key=value,key=value)")
     arguments: dict[str, str] = {}
     for part in _top_level_parts(match[2] or ""):
         if not part.strip():
@@ -82,7 +82,7 @@ def _top_level_parts(text: str) -> list[str]:
 
 
 def build(kind: type[T], arguments: Mapping[str, str]) -> T:
-    """Make a filter (or an attack) from settings as text; raises UsageError for unknown keys and unusable values."""
+    """Make a filter, an attack or a schedule from settings as text; raises UsageError for what cannot be used."""
     hints = get_type_hints(kind)
     names = [spec.name for spec in fields(kind)]  # type: ignore[arg-type]
     values: dict[str, Any] = {}
