@@ -89,7 +89,8 @@ def inject(
     `rounds` are those to use (all by default); rounds that hold poisoned uploads already are left out, and uploads of
     unknown truth are taken to be honest. `trusted` names the known-benign clients (the run's own flags by default),
     which never attack. `alternatives` is a run of updates trained to harm, by round and client. `progress` may wrap
-    the rounds as they are worked on. Honest rows are copied bit for bit, and every upload is labelled.
+    the rounds as they are worked on. Honest rows are copied bit for bit, and every upload is labelled. Number type
+    and compression are those of the original.
 
     Raises UsageError for settings that cannot be meant, UnusableInput where the run holds no honest round or lacks what
     an attack needs, OutputExists where the output exists and `force` is not set. A failure leaves no output behind.
@@ -188,6 +189,7 @@ def _poison(
             parameters=stored.parameters,
             update_kind=stored.update_kind,
             stored_type=stored.stored_type,
+            compression="gzip" if any(shard.is_compressed for shard in stored.shards) else None,
             global_model=model,
             root_gradient=stored.root_gradient(),
             expected_clients=len(stored.client_ids),

@@ -48,14 +48,30 @@ def files_of(run):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in run.iterdir()}
 
 
-def write_run(folder, updates, *, stored_type="float32", poisoned=None, trusted=(), global_model=None, rounds=(0,)):
+def write_run(
+    folder,
+    updates,
+    *,
+    stored_type="float32",
+    compression=None,
+    poisoned=None,
+    trusted=(),
+    global_model=None,
+    rounds=(0,),
+):
     """A run made by hand: the same matrix of (clients, parameters) in every round."""
     from encagg_cli.rounds.layout import Parameter
 
     for number in rounds:
         parameters = [Parameter("update", (updates.shape[1],), 0)]
         with RoundWriter(
-            folder, number, session="s", parameters=parameters, stored_type=stored_type, global_model=global_model
+            folder,
+            number,
+            session="s",
+            parameters=parameters,
+            stored_type=stored_type,
+            compression=compression,
+            global_model=global_model,
         ) as writer:
             for row, update in enumerate(updates):
                 writer.add(f"c{row}", update, trusted=row in trusted, poisoned=poisoned)
@@ -137,6 +153,18 @@ def test_sixteen_bit_rounds_stay_sixteen_bit(tmp_path):
         np.testing.assert_array_equal(after[2][row], -before[2][row] if label else before[2][row])
     with Run.open(tmp_path / "p") as made:
         assert made.round(0).stored_type == "bfloat16"
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_a_copy_is_compressed_where_the_original_is(tmp_path, compression):
+    updates = np.random.default_rng(0).standard_normal((8, 3000)).astype(np.float32)
+    run = write_run(tmp_path / "run", updates, compression=compression, trusted=(0, 1))
+    poison(run, tmp_path / "p", "sign-flip", schedule="always")
+    with Run.open(tmp_path / "p") as made:
+        assert [shard.is_compressed for shard in made.round(0).shards] == [compression is not None]
+    (before,), (after,) = contents(run), contents(tmp_path / "p")
+    for row, label in enumerate(after[3]):
+        np.testing.assert_array_equal(after[2][row], -before[2][row] if label else before[2][row])
 
 
 def test_a_non_finite_upload_is_kept_and_does_not_spoil_the_attack(tmp_path):
