@@ -77,6 +77,11 @@ class _Patient:
         os.close(nowhere)
 
 
+def counted(number: int, what: str) -> str:
+    """A count in words: `1 round`, `2 rounds`, `1,000 rounds`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def plain(text: str) -> str:
     """Text from a file made safe to print: control characters, line breaks and ANSI escapes become visible escapes.
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from encagg_cli.capture.command import run_command
 from encagg_cli.capture.session_folder import CaptureSettings, Outcome, create, environment, read_outcome
+from encagg_cli.console import counted
 from encagg_cli.errors import NothingToDo, OutputError, UsageError
 from encagg_cli.outputs import writing
 from encagg_cli.rounds.directory import WRITING_LOCK
@@ -92,8 +93,3 @@ def _prepare(run: Path) -> bool:
         finally:
             os.close(descriptor)
     return is_new
-
-
-def counted(number: int, what: str) -> str:
-    """`1 round`, `2 rounds`."""
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -165,7 +165,6 @@ def _settings(
 
 
 def _import(importer: "SpoolImporter") -> None:
-    from encagg_cli.capture.captured import counted
     from encagg_cli.capture.spool import look_at_round, round_folders, strange_entries
 
     for name in strange_entries(importer.spool):
@@ -180,7 +179,9 @@ def _import(importer: "SpoolImporter") -> None:
         done.setdefault(importer.import_round(found), []).append(found)
     imported = done.get("imported", [])
     n_uploads = sum(len(found.clients) for found in imported)
-    parts = [f"{counted(len(imported), 'round')}, {counted(n_uploads, 'upload')} imported into {importer.path}"]
+    parts = [
+        f"{console.counted(len(imported), 'round')}, {console.counted(n_uploads, 'upload')} imported into {importer.path}"
+    ]
     for outcome, said in (
         ("known", "were there already"),
         ("removed", "were imported before and removed since (--force imports them again)"),
@@ -211,13 +212,12 @@ def _say_size(importer: "SpoolImporter", folders: dict[int, list[Path]]) -> None
 
 
 def _watch(importer: "SpoolImporter", idle: float | None) -> None:
-    from encagg_cli.capture.captured import counted
     from encagg_cli.capture.watching import SpoolWatcher, stopped_by_signals
 
     watcher = SpoolWatcher(importer, idle=idle, tell=console.note)
     with stopped_by_signals(watcher):
         watched = watcher.follow()
-    console.note(f"{counted(len(watched.imported), 'round')} imported into {importer.path}")
+    console.note(f"{console.counted(len(watched.imported), 'round')} imported into {importer.path}")
     if watched.waiting:
         numbers = ", ".join(map(str, watched.waiting[:8])) + (" …" if len(watched.waiting) > 8 else "")
         console.warn(
@@ -227,7 +227,8 @@ def _watch(importer: "SpoolImporter", idle: float | None) -> None:
         number, error = next(iter(sorted(watched.unusable.items())))
         more = len(watched.unusable) - 1
         raise UnusableInput(
-            f"round {number} is not recorded: {error}" + (f" (and {counted(more, 'more round')})" if more else ""),
+            f"round {number} is not recorded: {error}"
+            + (f" (and {console.counted(more, 'more round')})" if more else ""),
             hint=error.hint,
         )
     if not watched.imported and not watched.known:

@@ -49,11 +49,11 @@ def command(
         numbers = ", ".join(str(item.number) for item in found.damaged[:_SHOWN_NAMES])
         more = " …" if len(found.damaged) > _SHOWN_NAMES else ""
         raise UnusableInput(
-            f"{run}: {len(found.damaged)} of {len(found.rounds)} rounds cannot be used: {numbers}{more}",
+            f"{run}: {len(found.damaged)} of {console.counted(len(found.rounds), 'round')} cannot be used: {numbers}{more}",
             hint="the other rounds can; move the damaged files away to go on without them",
         )
     if verify:
-        console.note(f"all {len(found.rounds)} rounds are what was stored")
+        console.note(f"verified: {console.counted(len(found.rounds), 'round')}, each what was stored")
 
 
 def as_document(found: "RunSummary", *, verified: bool) -> dict[str, Any]:
@@ -139,10 +139,10 @@ def _facts(found: "RunSummary") -> list[tuple[str, str]]:
     facts = [
         ("run", f"{found.path} ({'one packed file' if found.is_packed else 'a folder'})"),
         ("rounds", f"{len(found.rounds)}: {found.rounds[0].number} to {found.rounds[-1].number}"),
-        ("parameters", f"{size:,} in {len(found.parameters)} tensors" + _of("output layer", output)),
+        ("parameters", f"{size:,} in {console.counted(len(found.parameters), 'tensor')}" + _of("output layer", output)),
         ("clients", f"{len(found.clients)}" + _of("known-benign", found.trusted)),
         ("labels", _labels(sound)),
-        ("models", f"global model in {models} rounds, root gradient in {roots}"),
+        ("models", f"global model in {console.counted(models, 'round')}, root gradient in {roots:,}"),
         (
             "size",
             f"{human_bytes(found.n_bytes)}, {human_bytes(found.n_bytes / len(found.rounds))} a round; "
@@ -173,7 +173,7 @@ def _labels(rounds: "list[RoundSummary]") -> str:
         for attack, count in item.attacks.items():
             attacks[attack] = attacks.get(attack, 0) + count
     named = [f"{attack} {count}" for attack, count in attacks.items()]
-    return f"{poisoned} uploads poisoned, {honest} honest, {unknown} unknown" + _of("attacks", named)
+    return f"{console.counted(poisoned, 'upload')} poisoned, {honest} honest, {unknown} unknown" + _of("attacks", named)
 
 
 def _of(what: str, names: "list[str] | tuple[str, ...]") -> str:

@@ -31,4 +31,4 @@ def command(
     with Run.open(run) as stored:
         for _ in track(pack(stored, output, force=force), "packing", total=len(stored)):
             pass
-        console.note(f"{output}: {len(stored)} rounds, {human_bytes(output.stat().st_size)}")
+        console.note(f"{output}: {console.counted(len(stored), 'round')}, {human_bytes(output.stat().st_size)}")

@@ -46,13 +46,14 @@ def command(
             names = ", ".join(path.name for path in item.files)
             what = "unfinished: " if item.is_unfinished else ""
             typer.echo(f"round {item.number}  {human_bytes(item.n_bytes):>8}  {what}{console.plain(names)}")
+    rounds = console.counted(len(doomed), "round")
     total = human_bytes(sum(item.n_bytes for item in doomed))
     if not doomed:
         console.note(f"{run}: nothing to remove")
     elif dry_run:
-        console.note(f"{run}: {len(doomed)} rounds would go, {total}")
-    elif yes or typer.confirm(f"Remove these {len(doomed)} rounds ({total})?", err=True):
+        console.note(f"{run}: {rounds} would go, {total}")
+    elif yes or typer.confirm(f"Remove {rounds} ({total})?", err=True):
         prune(run, doomed)
-        console.note(f"{run}: {len(doomed)} rounds removed, {total}")
+        console.note(f"{run}: {rounds} removed, {total}")
     else:
         console.note(f"{run}: nothing was removed")

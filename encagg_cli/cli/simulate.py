@@ -102,7 +102,8 @@ def _show_round(report: "RoundReport") -> None:
 
 def _summarise(run: Path, result: "SimulationResult") -> None:
     poisoned = sum(report.poisoned for report in result.rounds)
+    rounds = console.counted(len(result.rounds), "round")
     uploads = sum(report.clients for report in result.rounds)
-    typer.echo(f"recorded {len(result.rounds)} rounds in {run}: {uploads} uploads, {poisoned} of them poisoned")
+    typer.echo(f"recorded {rounds} in {run}: {console.counted(uploads, 'upload')}, {poisoned:,} of them poisoned")
     loop = "the plain mean" if result.method is None else result.method
     typer.echo(f"accuracy {result.initial_accuracy:.3f} -> {result.final_accuracy:.3f} with {loop} in the loop")

@@ -39,7 +39,12 @@ def print_summary(tally: "Tally", output: Path, run: Path) -> None:
     from encagg_cli.score.picture import sparkline
 
     width = min(len(tally.rounds), _PICTURE_WIDTH)
-    table = Table(title=f"{len(tally.rounds)} rounds filtered", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=f"{console.counted(len(tally.rounds), 'round')} filtered",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
     table.add_column("method", overflow="fold", min_width=22)
     table.add_column("rejected", justify="right", no_wrap=True)
     table.add_column("of\nuploads", justify="right")
@@ -53,7 +58,9 @@ def print_summary(tally: "Tally", output: Path, run: Path) -> None:
     for number, client in tally.non_finite[:5]:
         console.warn(f"round {number}, client {client}: NaN or infinite values; rejected, and kept out of every sum")
     if len(tally.non_finite) > 5:
-        console.warn(f"… and {len(tally.non_finite) - 5} more such uploads: reason 'non-finite' in {output}")
+        console.warn(
+            f"… and {console.counted(len(tally.non_finite) - 5, 'more such upload')}: reason 'non-finite' in {output}"
+        )
     console.note(f"verdicts: {output}")
     console.note(f"next: encagg score {output}")
     if not tally.labelled:

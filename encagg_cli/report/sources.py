@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from encagg_cli.console import counted
 from encagg_cli.errors import UnusableInput, UsageError
 from encagg_cli.rounds.reader import Run
 from encagg_cli.score import json as score_json
@@ -71,6 +72,6 @@ def run_facts(path: Path) -> str:
         first = run.round(run.rounds[0])
         kind = "gradients" if first.update_kind == "gradient" else "weight deltas"
         return (
-            f"{path.name}: {len(run.rounds)} stored rounds ({run.rounds[0]} to {run.rounds[-1]}), {run.n_parameters:,} "
-            f"parameters in {len(run.parameters)} tensors, {kind}, {first.stored_type}"
+            f"{path.name}: {counted(len(run.rounds), 'stored round')} ({run.rounds[0]} to {run.rounds[-1]}), {run.n_parameters:,} "
+            f"parameters in {counted(len(run.parameters), 'tensor')}, {kind}, {first.stored_type}"
         )

@@ -104,7 +104,7 @@ def explain(signature: Signature) -> list[str]:
         f"Scored by encagg {f.get('version', '?')}: {f.get('methods', '?').replace('+', ', ')}.",
         f"Positive class: {f.get('positive', '?')}; a positive verdict is a rejection. "
         f"Uploads of known-benign clients ({n.get('known_benign', '?')}) are {f.get('known-benign', '?')}.",
-        f"Counted: {n.get('uploads', '?')} uploads in {n.get('rounds', '?')} rounds, {n.get('clients', '?')} clients: "
+        f"Counted: {_many(n, 'upload')} in {_many(n, 'round')}, {_many(n, 'client')}: "
         f"{n.get('poisoned', '?')} poisoned, {n.get('honest', '?')} honest, {n.get('unlabelled', '?')} without label.",
         f"Labels: {_SOURCES.get(f.get('labels.source', ''), '?')} (digest {f.get('labels.digest', '?')}).",
         f"Verdicts: table of schema {f.get('verdicts.schema', '?')} (digest {f.get('verdicts.digest', '?')}).",
@@ -118,6 +118,12 @@ def explain(signature: Signature) -> list[str]:
         lines.append("The verdicts were made with:")
         lines.extend(f"- {name} = {value}" for name, value in made.items())
     return [console.plain(line) for line in lines]
+
+
+def _many(counts: dict[str, str], what: str) -> str:
+    """`3 rounds`, of counts that are text and may be missing."""
+    number = counts.get(f"{what}s", "?")
+    return f"{number} {what}{'' if number == '1' else 's'}"
 
 
 _SOURCES: Final = {

@@ -4,6 +4,8 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+from encagg_cli.console import counted
+
 if TYPE_CHECKING:
     from encagg_cli.score.gate import Outcome
     from encagg_cli.score.metrics import Figures
@@ -16,7 +18,7 @@ NO_NAME: Final = "(no name)"
 def about(score: "Score") -> str:
     """What was scored, in one sentence."""
     counts = score.methods[0].total.whole_counts()
-    text = f"{_number(counts['uploads'], 'upload')} in {_number(counts['rounds'], 'round')}"
+    text = f"{counted(counts['uploads'], 'upload')} in {counted(counts['rounds'], 'round')}"
     if score.has_labels:
         text += f": {counts['poisoned']} poisoned, {counts['honest']} honest"
         if counts["unlabelled"]:
@@ -32,8 +34,8 @@ def verdict_on(outcomes: "Sequence[Outcome]") -> str:
     """How the gates came out, in a few words."""
     failed = sum(not outcome.passed for outcome in outcomes)
     if failed:
-        return f"{failed} of {_number(len(outcomes), 'gate')} failed"
-    return f"{_number(len(outcomes), 'gate')} passed" if outcomes else "no gates"
+        return f"{failed} of {counted(len(outcomes), 'gate')} failed"
+    return f"{counted(len(outcomes), 'gate')} passed" if outcomes else "no gates"
 
 
 def next_step(score: "Score", outcomes: "Sequence[Outcome]", verdicts: str) -> str:
@@ -74,7 +76,3 @@ def rows_by(one: "MethodScore", by: str) -> Iterator[tuple[str, dict[str, int], 
     table: Breakdown | None = one.rounds if by == "round" else one.clients
     for name, section in table or ():
         yield str(name), section.whole_counts(), section.figures
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"

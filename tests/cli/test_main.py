@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from encagg_cli import console
 from encagg_cli.cli import main
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "digits.verdicts.parquet"
@@ -33,3 +34,8 @@ def test_without_a_command_there_is_help_and_no_complaint(capsys: pytest.Capture
     captured = capsys.readouterr()
     assert "capture" in captured.out + captured.err
     assert "encagg: " not in captured.err
+
+
+@pytest.mark.parametrize(("number", "said"), [(0, "0 rounds"), (1, "1 round"), (2, "2 rounds"), (1000, "1,000 rounds")])
+def test_a_count_agrees_with_its_noun(number: int, said: str) -> None:
+    assert console.counted(number, "round") == said

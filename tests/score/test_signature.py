@@ -132,5 +132,5 @@ def test_the_words_name_every_setting_and_are_safe_to_print(tmp_path: Path, save
     facts = {**signature(tmp_path / "v.parquet", save_verdicts).facts, "filter.::error::x": "\x1b[31m\n::error::y"}
     lines = explain(Signature(facts))
     assert "- methods.encagg.settings.r = 0.2" in lines
-    assert any("3 uploads in 1 rounds, 3 clients: 1 poisoned, 2 honest" in line for line in lines)
+    assert any("3 uploads in 1 round, 3 clients: 1 poisoned, 2 honest" in line for line in lines)
     assert all(line.isprintable() and not line.lstrip().startswith("::") for line in lines)
