@@ -7,6 +7,7 @@ state (a rule that looks back at its own last output), so they are asked for bef
 """
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -15,6 +16,7 @@ from typing import Any, ClassVar, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from encagg_cli.console import counted
 from encagg_cli.engine import one_blas_thread
 from encagg_cli.errors import UsageError
 from encagg_cli.rounds.layout import Parameter
@@ -50,7 +52,7 @@ class Context:
     poisoned: NDArray[np.bool_] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Decision:
     """A filter's answer for one round; every array is aligned with `clients`.
 
@@ -82,6 +84,13 @@ class Decision:
     prior: Literal["", "last_step", "own"] = ""
     prior_weight: float = 0.0
     noise: float = 0.0
+
+    def __repr__(self) -> str:
+        """Short, for a prompt: the arrays say the rest."""
+        rejected = len(self.accepted) - int(self.accepted.sum())
+        reasons = Counter(reason for reason, kept in zip(self.reason, self.accepted, strict=True) if not kept)
+        why = f" ({', '.join(f'{reason} {count}' for reason, count in reasons.most_common())})" if reasons else ""
+        return f"<Decision on {counted(len(self.clients), 'upload')}: {rejected} rejected{why}>"
 
     def in_order(self, clients: Sequence[str]) -> "Decision":
         """The same decision with its rows in the given order of clients."""
@@ -115,6 +124,11 @@ class Filter(ABC):
     uses: ClassVar[frozenset[Requirement]] = frozenset()
     aggregate: ClassVar[Aggregate] = "linear"
     least_known_benign: ClassVar[int] = 1  # where KNOWN_BENIGN is required
+
+    @property
+    def rejects(self) -> bool:
+        """Whether this filter, as it is set, has a verdict of its own; else it only aggregates, and rejects nobody."""
+        return True
 
     @abstractmethod
     def needs(self) -> tuple[Need, ...]:
@@ -175,9 +189,13 @@ class Filter(ABC):
         `parameters` the tensors that the updates are made of; `vectors` the global model that the round started from,
         the server's own gradient, and the model's step into this round. (A sketch knows all of these already.) The
         decision's rows are in the order of the updates (of a sketch: in id order).
+
+        Raises UsageError where updates come without the known-benign clients, or the root gradient, that the filter
+        requires. (Not for a sketch: single rounds of a stored run may lack them, and `encagg filter` checks the run.)
         """
         from encagg_cli.filters.arrays import as_source
         from encagg_cli.filters.passes import aggregate_pieces, sketch_for
+        from encagg_cli.filters.requirements import check_reference
 
         source: ArraySource | None = None
         if isinstance(updates, RoundSketch):
@@ -192,6 +210,8 @@ class Filter(ABC):
         unknown = trusted_ids - set(order)
         if unknown and not isinstance(updates, RoundSketch):
             raise UsageError(f"known-benign client {min(unknown)!r} has no update")
+        if source is not None and order:
+            check_reference(self, known_benign=len(trusted_ids), root_gradient="root_gradient" in source.vector_names)
         context = Context(
             trusted=np.array([client in trusted_ids for client in sketch.clients], dtype=bool),
             poisoned=None

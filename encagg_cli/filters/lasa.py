@@ -51,6 +51,10 @@ class Lasa(Filter):
         check_settings(self)
         self._second: SparseTensorNeed | None = None
 
+    @property
+    def rejects(self) -> bool:
+        return self.reject_above is not None
+
     def needs(self) -> tuple[Need, ...]:
         return (SampledColumnsNeed(SAMPLE_COLUMNS, self.seed),)
 
@@ -75,7 +79,7 @@ class Lasa(Filter):
             below(share, self.reject_above),
             share,
             dropped="unusual-tensors",
-            rejects=self.reject_above is not None,
+            rejects=self.rejects,
             trace={
                 "survives": survives,
                 "clip": clip,

@@ -23,6 +23,10 @@ class Mean(Filter):
     def __post_init__(self) -> None:
         check_settings(self)
 
+    @property
+    def rejects(self) -> bool:
+        return False
+
     def needs(self) -> tuple[Need, ...]:
         return ()
 

@@ -33,6 +33,10 @@ class Median(Filter):
     def __post_init__(self) -> None:
         check_settings(self)
 
+    @property
+    def rejects(self) -> bool:
+        return self.reject_above is not None
+
     def needs(self) -> tuple[Need, ...]:
         return (RankNeed(),)
 
@@ -44,7 +48,7 @@ class Median(Filter):
             below(distance, self.reject_above),
             distance,
             dropped="far-from-middle",
-            rejects=self.reject_above is not None,
+            rejects=self.rejects,
         )
 
     def combine(self, decision: Decision, values: NDArray[np.floating], start: int) -> NDArray[np.float64]:

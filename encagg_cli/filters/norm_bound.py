@@ -32,6 +32,10 @@ class NormBound(Filter):
     def __post_init__(self) -> None:
         check_settings(self)
 
+    @property
+    def rejects(self) -> bool:
+        return self.reject_above is not None
+
     def needs(self) -> tuple[Need, ...]:
         return ()
 
@@ -47,6 +51,6 @@ class NormBound(Filter):
             dropped="long",
             kept=["shortened" if long else "kept" for long in ratio > 1.0],
             weight=clipped_weights(accepted, norms, bound),
-            rejects=self.reject_above is not None,
+            rejects=self.rejects,
         )
         return replace(decided, noise=self.noise)

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from encagg_cli.console import counted
+from encagg_cli.errors import UsageError
 from encagg_cli.filters.base import Filter, Requirement
 from encagg_cli.rounds.layout import ROLE_OUTPUT, Parameter
 
@@ -41,6 +43,24 @@ def unmet(kind: type[Filter] | Filter, facts: Facts) -> list[Requirement]:
         Requirement.SAMPLE_COUNTS: facts.sample_counts,
     }
     return [requirement for requirement in Requirement if requirement in kind.requires and not has[requirement]]
+
+
+def check_reference(chosen: Filter, *, known_benign: int, root_gradient: bool) -> None:
+    """Raise UsageError where a filter that is called with a round in memory lacks what it measures everybody against.
+
+    Without it every upload would be rejected, which looks like a verdict.
+    """
+    if Requirement.KNOWN_BENIGN in chosen.requires and known_benign < chosen.least_known_benign:
+        least = counted(chosen.least_known_benign, "known-benign client")
+        raise UsageError(
+            f"{chosen.name} needs at least {least}, and {known_benign} {'is' if known_benign == 1 else 'are'} named",
+            hint="name them, by id or by row: decide(updates, trusted=[0, 1, 2])",
+        )
+    if Requirement.ROOT_GRADIENT in chosen.requires and not root_gradient:
+        raise UsageError(
+            f"{chosen.name} needs the server's own gradient",
+            hint='hand it over: decide(updates, vectors={"root_gradient": gradient})',
+        )
 
 
 def has_output_layer(parameters: Iterable[Parameter]) -> bool:

@@ -39,6 +39,10 @@ class TrimmedMean(Filter):
         check_settings(self)
         check_attacker_count(self.name, self.f)
 
+    @property
+    def rejects(self) -> bool:
+        return self.reject_above is not None
+
     def needs(self) -> tuple[Need, ...]:
         return (RankNeed(),)
 
@@ -52,7 +56,7 @@ class TrimmedMean(Filter):
             share,
             dropped="often-trimmed",
             notes=("oracle",) if self.f == "oracle" else (),
-            rejects=self.reject_above is not None,
+            rejects=self.rejects,
         )
         return replace(decided, trace={"each_side": np.array(each_side)})
 

@@ -71,7 +71,8 @@ def run_facts(path: Path) -> str:
     with Run.open(path) as run:
         first = run.round(run.rounds[0])
         kind = "gradients" if first.update_kind == "gradient" else "weight deltas"
+        rounds, tensors = counted(len(run.rounds), "stored round"), counted(len(run.parameters), "tensor")
         return (
-            f"{path.name}: {counted(len(run.rounds), 'stored round')} ({run.rounds[0]} to {run.rounds[-1]}), {run.n_parameters:,} "
-            f"parameters in {counted(len(run.parameters), 'tensor')}, {kind}, {first.stored_type}"
+            f"{path.name}: {rounds} ({run.rounds[0]} to {run.rounds[-1]}), {run.n_parameters:,} parameters "
+            f"in {tensors}, {kind}, {first.stored_type}"
         )

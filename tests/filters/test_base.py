@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from encagg_cli.errors import UnusableInput, UsageError
-from encagg_cli.filters import canonical, get, kind_of
+from encagg_cli.filters import Requirement, available, canonical, get, kind_of
 from encagg_cli.filters.base import ACCEPT_THRESHOLD, suspicion
 from encagg_cli.filters.verdict import by_weight, clip_factors, relative
 from encagg_cli.rounds.layout import Parameter
@@ -133,3 +133,32 @@ def test_a_list_of_flags_is_a_mask_of_the_known_benign() -> None:
     by_flags, by_rows = (get("k-means").decide(UPDATES, trusted=t) for t in (flags, [2, 3]))
     np.testing.assert_array_equal(by_flags.score, by_rows.score)
     np.testing.assert_array_equal(by_flags.accepted, by_rows.accepted)
+
+
+@pytest.mark.parametrize("name", [name for name in available() if Requirement.KNOWN_BENIGN in kind_of(name).requires])
+def test_a_filter_that_measures_by_known_benign_clients_is_not_run_without_them(name: str) -> None:
+    fewest = kind_of(name).least_known_benign
+    with pytest.raises(UsageError, match=f"{name} needs at least {fewest} known-benign") as refusal:
+        get(name).decide(UPDATES, trusted=range(fewest - 1))
+    assert refusal.value.hint is not None
+    assert "trusted=[" in refusal.value.hint
+    assert len(get(name).decide(UPDATES, trusted=range(fewest)).clients) == len(UPDATES)
+
+
+def test_fltrust_is_not_run_without_a_root_gradient() -> None:
+    with pytest.raises(UsageError, match="own gradient"):
+        get("fltrust").decide(UPDATES)
+
+
+def test_a_decision_is_shown_in_a_line() -> None:
+    updates = np.vstack([UPDATES, np.full(8, np.nan)])
+    assert repr(get("mean").decide(updates)) == "<Decision on 7 uploads: 1 rejected (non-finite 1)>"
+    assert repr(get("mean").decide(UPDATES[:1])) == "<Decision on 1 upload: 0 rejected>"
+
+
+@pytest.mark.parametrize(
+    ("text", "rejects"),
+    [("mean", False), ("median", False), ("median(reject_above=0.5)", True), ("norm-bound", False), ("k-means", True)],
+)
+def test_a_filter_says_whether_it_rejects_anybody(text: str, rejects: bool) -> None:
+    assert get(text).rejects == rejects

@@ -1,6 +1,6 @@
 """Clustering filters against dense references and small cases by hand."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -295,8 +295,8 @@ def test_k_means_accepts_the_cluster_of_the_known_benign(seed: int) -> None:
     assert rejected(decision) == set(range(12))
 
 
-def test_k_means_without_known_benign_clients_takes_the_larger_cluster() -> None:
-    assert rejected(get("k-means").decide(updates_of(0), clients=clients(20))) == set(range(6))
+def test_k_means_without_known_benign_clients_takes_the_larger_cluster(judge_stored: Callable[..., Decision]) -> None:
+    assert rejected(judge_stored(get("k-means"), updates_of(0), clients=clients(20))) == set(range(6))
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -1,5 +1,6 @@
 """What every filter in the registry keeps to, whatever its rule."""
 
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -285,17 +286,17 @@ def test_honest_iid_rounds_are_not_massacred(name: str, seed: int) -> None:
 
 @pytest.mark.parametrize("n", [1, 2, 3])
 @pytest.mark.parametrize("known", [0, 1])
-def test_few_clients(name: str, n: int, known: int) -> None:
+def test_few_clients(name: str, n: int, known: int, judge_stored: Callable[..., Decision]) -> None:
     chosen = make(name)
     for number in range(rounds_for(name)):
         updates = iid_round(number, n)
-        decision = chosen.decide(updates, clients=ids(n), trusted=ids(known), parameters=LAYOUT)
+        decision = judge_stored(chosen, updates, ids(known), clients=ids(n), parameters=LAYOUT)
         assert_sound(decision, ids(n))
 
 
 def test_nobody_at_all(name: str) -> None:
-    decision = decide(make(name), np.full((2, D), np.nan))
-    assert_sound(decision, ids(2))
+    decision = decide(make(name), np.full((2, D), np.nan), clients=TRUSTED[:2])
+    assert_sound(decision, TRUSTED[:2])
     assert not decision.accepted.any()
     empty = decide(make(name), np.zeros((0, D)))
     assert empty.clients == ()

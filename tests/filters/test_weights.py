@@ -1,11 +1,13 @@
 """Rules that weigh uploads, against their formulas written out."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from encagg_cli.filters import get
+from encagg_cli.filters import Decision, get
 from encagg_cli.filters.passes import aggregate_pieces
 from encagg_cli.sketch import ArraySource
 
@@ -40,8 +42,10 @@ def test_fltrust(seed: int) -> None:
 
 
 @pytest.mark.parametrize("root", [None, np.zeros(30), np.full(30, np.nan)])
-def test_fltrust_without_a_usable_root_gradient_tells_nothing(root: Matrix | None) -> None:
-    decision = get("fltrust").decide(updates_of(0), vectors={} if root is None else {"root_gradient": root})
+def test_fltrust_without_a_usable_root_gradient_tells_nothing(
+    root: Matrix | None, judge_stored: Callable[..., Decision]
+) -> None:
+    decision = judge_stored(get("fltrust"), updates_of(0), vectors={} if root is None else {"root_gradient": root})
     assert not decision.accepted.any()
     assert set(decision.reason) == {"no-reference"}
 

@@ -151,22 +151,22 @@ def test_the_aggregate_is_the_mean_of_the_accepted():
     assert decision.weight == pytest.approx(decision.accepted / decision.accepted.sum())
 
 
-def test_without_a_known_benign_upload_nothing_is_accepted():
-    decision = decide(honest(), trusted=[])
+def test_without_a_known_benign_upload_nothing_is_accepted(judge_stored):
+    decision = judge_stored(filters.get("anchored-views"), honest())
     assert not decision.accepted.any()
     assert set(decision.reason) == {"no-reference"}
     assert in_words(decision)[0].startswith("nothing to compare with")
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])
-def test_few_known_benign_clients_are_enough_for_a_plain_attack(k):
-    decision = decide(attacked("scaling"), trusted=range(k))
+def test_few_known_benign_clients_are_enough_for_a_plain_attack(k, judge_stored):
+    decision = judge_stored(filters.get("anchored-views"), attacked("scaling"), range(k))
     assert np.flatnonzero(~decision.accepted).tolist() == ATTACKERS.tolist()
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5])
-def test_a_round_too_small_to_compare_is_accepted_but_for_copies(n):
-    decision = decide(honest()[:n], trusted=[0])
+def test_a_round_too_small_to_compare_is_accepted_but_for_copies(n, judge_stored):
+    decision = judge_stored(filters.get("anchored-views"), honest()[:n], [0])
     assert decision.accepted.all()
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -220,10 +221,10 @@ def test_fewer_clients_than_min_samples_are_all_noise_at_first() -> None:
 @pytest.mark.parametrize(("trusted", "accepted"), [([], []), ([2], [2])])
 @pytest.mark.parametrize("n", [1, 3, 9])
 def test_fewer_than_two_known_benign_uploads_leave_nothing_to_go_by(
-    n: int, trusted: list[int], accepted: list[int]
+    n: int, trusted: list[int], accepted: list[int], judge_stored: Callable[..., Decision]
 ) -> None:
     trusted, accepted = ([t % n for t in trusted], [a % n for a in accepted])
-    decision = filters.get("encagg").decide(np.random.default_rng(0).normal(size=(n, 5)), trusted=trusted)
+    decision = judge_stored(filters.get("encagg"), np.random.default_rng(0).normal(size=(n, 5)), trusted)
     assert np.flatnonzero(decision.accepted).tolist() == accepted
     assert decision.weight.sum() == len(accepted)
     assert {r for r, ok in zip(decision.reason, decision.accepted, strict=True) if not ok} <= {"no-radius"}
@@ -316,12 +317,12 @@ def test_an_empty_state_starts_afresh() -> None:
     assert np.array_equal(first.trace["pseudo"], again.trace["pseudo"])
 
 
-def test_rounds_that_cannot_be_judged_leave_the_generator_as_it_was() -> None:
+def test_rounds_that_cannot_be_judged_leave_the_generator_as_it_was(judge_stored: Callable[..., Decision]) -> None:
     updates, known = honest_and_poisoned(1)
     method = filters.get("encagg")
     method.decide(updates, trusted=known, clients=names())
     before = method.state_dict()
-    method.decide(updates, trusted=[], clients=names())
+    judge_stored(method, updates, clients=names())
     assert all(np.array_equal(value, before[name]) for name, value in method.state_dict().items())
 
 
