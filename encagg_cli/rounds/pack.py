@@ -14,7 +14,7 @@ from encagg_cli.rounds.estimate import human_bytes
 from encagg_cli.rounds.locks import LockedFile
 from encagg_cli.rounds.reader import Run, StoredRound
 from encagg_cli.rounds.rows import RowReader
-from encagg_cli.rounds.storage import RoundStorage, Upload, WrittenRow, begin_file
+from encagg_cli.rounds.storage import Beginning, RoundStorage, Upload, WrittenRow, begin_file
 
 
 def pack(run: Run, path: Path, *, force: bool = False) -> Iterator[int]:
@@ -60,7 +60,7 @@ def _copy(stored: StoredRound, path: Path, descriptor: int) -> None:
         for name, vector in shard.vectors.items():
             vectors.setdefault(name, reader.checked_vector(name, vector))
         reader.close()
-    storage.begin(stored.session, stored.update_kind, stored.created, vectors)
+    storage.begin(Beginning(stored.session, stored.update_kind, stored.created, vectors))
     rows: list[WrittenRow] = []
     for shard in stored.shards:
         reader = RowReader(shard)

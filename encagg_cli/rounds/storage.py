@@ -22,11 +22,14 @@ from encagg_cli.rounds.hdf5 import (
     allocate,
     changed,
     create_rows,
+    imaged,
     parameters_bytes,
     pwrite,
     reserve,
     start_writing_back,
+    write_integer_attribute,
     write_parameters,
+    write_text_attribute,
     write_texts,
     write_values,
 )
@@ -61,18 +64,35 @@ class WrittenRow:
     digest: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a round file holds before its first upload.
+
+    vectors        global model and root gradient, (n_parameters,) each, by their names
+    new_file       the tensors of a file that is made with the round; none where there is a file already
+    expected_rows  how many uploads are likely to come
+    """
+
+    session: str
+    update_kind: UpdateKind
+    created: str
+    vectors: Mapping[str, NDArray[np.float32]]
+    new_file: Sequence[Parameter] = ()
+    expected_rows: int = 0
+
+
 def begin_file(path: Path, descriptor: int, parameters: Sequence[Parameter]) -> None:
     """Make the empty file at `path`, which `descriptor` refers to, one of ours."""
     allocate(descriptor, _MARGIN_BYTES + parameters_bytes(parameters))
-    with changed(path, create=True) as file:
-        _describe(file, parameters)
+    with changed(path, create=True) as root:
+        _describe(root, parameters)
 
 
-def _describe(file: h5py.File, parameters: Sequence[Parameter]) -> None:
-    file.attrs[layout.ATTR_FORMAT] = layout.FORMAT
-    file.attrs[layout.ATTR_VERSION] = layout.FORMAT_VERSION
-    write_parameters(file, parameters)
-    file.create_group(layout.ROUNDS)
+def _describe(root: h5py.h5g.GroupID, parameters: Sequence[Parameter]) -> None:
+    write_text_attribute(root, layout.ATTR_FORMAT, layout.FORMAT)
+    write_integer_attribute(root, layout.ATTR_VERSION, layout.FORMAT_VERSION)
+    write_parameters(root, parameters)
+    h5py.h5g.create(root, layout.ROUNDS.encode())
 
 
 class RoundStorage:
@@ -93,42 +113,32 @@ class RoundStorage:
         self._offsets: list[list[int]] = []  # of each reserved row's chunks
         self._dirty = _NOTHING_DIRTY
 
-    def begin(
-        self,
-        session: str,
-        update_kind: UpdateKind,
-        created: str,
-        vectors: Mapping[str, NDArray[np.float32]],
-        *,
-        new_file: Sequence[Parameter] = (),
-        expected_rows: int = 0,
-    ) -> None:
-        """Make the round, and write the global model and root gradient, (n_parameters,) each, by their names.
+    def begin(self, beginning: Beginning) -> None:
+        """Make the round, and the file where it is new. Room is reserved for the expected rows, as far as it is small.
 
-        With the tensors of a `new_file`, this does the work of `begin_file`, too. Room for `expected_rows` is reserved,
-        as far as they are small. For each opening of a file costs: closing it, HDF5 cuts it, which waits for the disk.
+        All of it at once, for each opening of a file costs: closing it, HDF5 cuts it, which waits for the disk.
         """
-        n_rows = 0 if self._is_compressed else min(expected_rows, max(1, _RESERVED_BYTES // self._row_bytes))
-        values = sum(vector.nbytes for vector in vectors.values()) + n_rows * self._row_bytes
-        allocate(self._descriptor, _MARGIN_BYTES + parameters_bytes(new_file) + values)
-        with changed(self.path, create=bool(new_file)) as file:
-            if new_file:
-                _describe(file, new_file)
-            group = file.create_group(self._group)
-            group.attrs[layout.ATTR_ROUND] = self._number
-            group.attrs[layout.ATTR_SESSION] = session
-            group.attrs[layout.ATTR_UPDATE_KIND] = update_kind
-            group.attrs[layout.ATTR_DTYPE] = self._stored_type
-            group.attrs[layout.ATTR_CREATED] = created
-            create_rows(group, self._n_parameters, self._stored_type, compressed=self._is_compressed)
-            places = {}
-            for name, vector in vectors.items():
-                places[name] = reserve(group, name, vector.shape, layout.VECTOR_AS)
-                group[name].attrs[layout.ATTR_DIGEST] = as_text(bytes_digest(vector))
-            if n_rows:
-                self._extend(file, n_rows)
-        for name, vector in vectors.items():
-            pwrite(self._descriptor, vector, places[name])
+        most = max(1, _RESERVED_BYTES // self._row_bytes)
+        n_rows = 0 if self._is_compressed else min(beginning.expected_rows, most)
+        values = sum(vector.nbytes for vector in beginning.vectors.values()) + n_rows * self._row_bytes
+        allocate(self._descriptor, _MARGIN_BYTES + parameters_bytes(beginning.new_file) + values)
+        with changed(self.path, create=bool(beginning.new_file)) as root:
+            places = self._lay_out(root, beginning, n_rows)
+        self._write_vectors(beginning, places)
+
+    def write_whole(
+        self, beginning: Beginning, values: Sequence[NDArray[np.generic]], rows: Sequence[WrittenRow]
+    ) -> None:
+        """Write a round of plain rows into the empty file: `begin`, a `write_row` each, and `finish`, in far less time.
+
+        For rows that are small together: HDF5's part is made in memory.
+        """
+        with imaged(self._descriptor) as root:
+            places = self._lay_out(root, beginning, len(rows))
+            self._conclude(root, rows)
+        self._write_vectors(beginning, places)
+        for index, row in enumerate(values):
+            self.write_row(index, row)
 
     def write_row(self, index: int, row: NDArray[np.generic]) -> None:
         """Write the row (n_parameters,), of the stored type, at `index`: one more than there are, or one of them."""
@@ -155,46 +165,74 @@ class RoundStorage:
 
     def move_row(self, source: int, target: int) -> None:
         """Copy a row over another one."""
-        with changed(self.path) as file:
-            updates = self._updates(file)
-            for start in range(0, self._n_parameters, updates.chunks[1]):
-                mask, data = updates.id.read_direct_chunk((source, start))
-                updates.id.write_direct_chunk((target, start), data, mask)
+        with changed(self.path) as root:
+            updates = self._updates(root)
+            _, columns = updates.get_create_plist().get_chunk()
+            for start in range(0, self._n_parameters, columns):
+                mask, data = updates.read_direct_chunk((source, start))
+                updates.write_direct_chunk((target, start), data, mask)
 
     def finish(self, rows: Sequence[WrittenRow]) -> None:
         """Write what is known at the end, of the first `len(rows)` rows: facts, norms, digests. The rest is dropped."""
         allocate(self._descriptor, _MARGIN_BYTES + len(rows) * _FACTS_BYTES)
+        with changed(self.path) as root:
+            self._updates(root).set_extent((len(rows), self._n_parameters))
+            self._conclude(root, rows)
+
+    def _lay_out(self, root: h5py.h5g.GroupID, beginning: Beginning, n_rows: int) -> dict[str, int]:
+        """Make what stands in the file before the rows, and reserve `n_rows`; where each vector belongs."""
+        if beginning.new_file:
+            _describe(root, beginning.new_file)
+        group = h5py.h5g.create(root, self._group.encode())
+        write_integer_attribute(group, layout.ATTR_ROUND, self._number)
+        write_text_attribute(group, layout.ATTR_SESSION, beginning.session)
+        write_text_attribute(group, layout.ATTR_UPDATE_KIND, beginning.update_kind)
+        write_text_attribute(group, layout.ATTR_DTYPE, self._stored_type)
+        write_text_attribute(group, layout.ATTR_CREATED, beginning.created)
+        updates = create_rows(group, self._n_parameters, self._stored_type, compressed=self._is_compressed)
+        places = {}
+        for name, vector in beginning.vectors.items():
+            dataset = reserve(group, name, vector.shape, layout.VECTOR_AS)
+            write_text_attribute(dataset, layout.ATTR_DIGEST, as_text(bytes_digest(vector)))
+            places[name] = int(dataset.get_offset())
+        if n_rows:
+            self._extend(updates, n_rows)
+        return places
+
+    def _conclude(self, root: h5py.h5g.GroupID, rows: Sequence[WrittenRow]) -> None:
+        """Make what stands in the file after the rows."""
         uploads = [row.upload for row in rows]
         poisoned = [layout.POISONED_UNKNOWN if upload.poisoned is None else int(upload.poisoned) for upload in uploads]
         digests = np.frombuffer(b"".join(row.digest for row in rows), dtype="<u1")
-        with changed(self.path) as file:
-            group = file[self._group]
-            self._updates(file).resize(len(rows), axis=0)
-            write_texts(group, layout.CLIENT_ID, [upload.client_id for upload in uploads])
-            write_texts(group, layout.ATTACK, [upload.attack for upload in uploads])
-            examples = np.array([upload.num_examples for upload in uploads], dtype="<i8")
-            write_values(group, layout.NUM_EXAMPLES, examples)
-            write_values(group, layout.TRUSTED, np.array([upload.trusted for upload in uploads], dtype=bool))
-            write_values(group, layout.POISONED, np.array(poisoned, dtype="<i1"))
-            write_values(group, layout.NORM, np.array([row.norm for row in rows], dtype="<f8"))
-            write_values(group, layout.ROW_DIGEST, digests.reshape(len(rows), ROW_DIGEST_BYTES))
-            pairs = ((row.upload.client_id, row.digest) for row in rows)
-            group.attrs[layout.ATTR_DIGEST] = combine(pairs, self._stored_type, self._n_parameters)
+        group = h5py.h5g.open(root, self._group.encode())
+        write_texts(group, layout.CLIENT_ID, [upload.client_id for upload in uploads])
+        write_texts(group, layout.ATTACK, [upload.attack for upload in uploads])
+        examples = np.array([upload.num_examples for upload in uploads], dtype="<i8")
+        write_values(group, layout.NUM_EXAMPLES, examples)
+        write_values(group, layout.TRUSTED, np.array([upload.trusted for upload in uploads], dtype=bool))
+        write_values(group, layout.POISONED, np.array(poisoned, dtype="<i1"))
+        write_values(group, layout.NORM, np.array([row.norm for row in rows], dtype="<f8"))
+        write_values(group, layout.ROW_DIGEST, digests.reshape(len(rows), ROW_DIGEST_BYTES))
+        pairs = ((row.upload.client_id, row.digest) for row in rows)
+        write_text_attribute(group, layout.ATTR_DIGEST, combine(pairs, self._stored_type, self._n_parameters))
+
+    def _write_vectors(self, beginning: Beginning, places: Mapping[str, int]) -> None:
+        for name, vector in beginning.vectors.items():
+            pwrite(self._descriptor, vector, places[name])
 
     def _reserve(self) -> None:
         begin = len(self._offsets)
         count = begin + max(1, min(begin, _RESERVED_ROWS, _RESERVED_BYTES // self._row_bytes))
         allocate(self._descriptor, _MARGIN_BYTES + (count - begin) * self._row_bytes)
-        with changed(self.path) as file:
-            self._extend(file, count)
+        with changed(self.path) as root:
+            self._extend(self._updates(root), count)
 
-    def _extend(self, file: h5py.File, count: int) -> None:
+    def _extend(self, updates: h5py.h5d.DatasetID, count: int) -> None:
         """Make it `count` rows, and note where their chunks lie."""
-        updates = self._updates(file)
-        updates.resize(count, axis=0)
+        updates.set_extent((count, self._n_parameters))
         for row in range(len(self._offsets), count):
             starts = range(0, self._n_parameters, self._columns)
-            infos = [updates.id.get_chunk_info_by_coord((row, start)) for start in starts]
+            infos = [updates.get_chunk_info_by_coord((row, start)) for start in starts]
             self._offsets.append([int(info.byte_offset) for info in infos])
 
     def _start_writing_back(self, start: int, stop: int) -> None:
@@ -206,12 +244,12 @@ class RoundStorage:
 
     def _write_gathered(self, index: int, chunks: list[tuple[int, bytes]], size: int) -> None:
         allocate(self._descriptor, _MARGIN_BYTES + size)
-        with changed(self.path) as file:
-            updates = self._updates(file)
-            if len(updates) <= index:
-                updates.resize(index + 1, axis=0)
+        with changed(self.path) as root:
+            updates = self._updates(root)
+            if updates.shape[0] <= index:
+                updates.set_extent((index + 1, self._n_parameters))
             for start, data in chunks:
-                updates.id.write_direct_chunk((index, start), data)
+                updates.write_direct_chunk((index, start), data)
 
-    def _updates(self, file: h5py.File) -> h5py.Dataset:
-        return file[self._group][layout.UPDATES]
+    def _updates(self, root: h5py.h5g.GroupID) -> h5py.h5d.DatasetID:
+        return h5py.h5d.open(root, f"{self._group}/{layout.UPDATES}".encode())

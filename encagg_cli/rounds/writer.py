@@ -20,11 +20,12 @@ from encagg_cli.rounds.digest import bytes_digest
 from encagg_cli.rounds.directory import create_locked, files_of_round, locked
 from encagg_cli.rounds.encoding import encode, norm, stored_dtype
 from encagg_cli.rounds.estimate import human_bytes, round_bytes
+from encagg_cli.rounds.gathered import GatheredRound
 from encagg_cli.rounds.hdf5 import fdatasync
 from encagg_cli.rounds.layout import Parameter, StoredType, UpdateKind
 from encagg_cli.rounds.limits import check_settings, check_upload
 from encagg_cli.rounds.locks import LockedFile
-from encagg_cli.rounds.storage import RoundStorage, Upload, WrittenRow
+from encagg_cli.rounds.storage import Beginning, RoundStorage, Upload, WrittenRow
 from encagg_cli.rounds.worker import Worker
 
 _INLINE_BYTES: Final = 2**18  # below, handing a row to another thread takes longer than hashing it
@@ -71,6 +72,7 @@ class RoundWriter:
         self.stored_type = stored_type
         check_settings(number, self.parameters, update_kind, stored_type, compression)
         self._dtype = stored_dtype(stored_type)
+        self._row_bytes = self.n_parameters * self._dtype.itemsize
         self._force = force
         self._rows: list[WrittenRow] = []
         self._clients: set[str] = set()
@@ -85,7 +87,7 @@ class RoundWriter:
             self._partial = self.path.with_name(self.path.name + layout.PARTIAL_SUFFIX)
             self._file = create_locked(self._partial)
             try:
-                self._storage = RoundStorage(
+                storage = RoundStorage(
                     self._partial,
                     self._file.descriptor,
                     number,
@@ -94,14 +96,14 @@ class RoundWriter:
                     compressed=compression is not None,
                 )
                 created = datetime.now(UTC).isoformat(timespec="seconds")
-                self._storage.begin(
-                    session,
-                    update_kind,
-                    created,
-                    vectors,
-                    new_file=self.parameters,
-                    expected_rows=expected_clients,
+                beginning = Beginning(
+                    session, update_kind, created, vectors, new_file=self.parameters, expected_rows=expected_clients
                 )
+                self._storage: RoundStorage | GatheredRound = storage
+                if compression is None:
+                    self._storage = GatheredRound(storage, beginning, row_bytes=self._row_bytes)
+                else:
+                    storage.begin(beginning)
             except BaseException:
                 self.abort()
                 raise
@@ -178,7 +180,7 @@ class RoundWriter:
         assert self._file is not None  # it has rows
         try:
             with writing(self.path):
-                if len(self._rows) * self.n_parameters * self._dtype.itemsize >= _BULK_BYTES:
+                if len(self._rows) * self._row_bytes >= _BULK_BYTES:
                     fdatasync(self._file.descriptor)  # before others have to wait for us
                 with locked(self.directory):
                     replaced, twice = self._look_at_others()

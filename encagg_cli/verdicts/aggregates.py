@@ -100,7 +100,7 @@ class AggregateWriter:
         self._file = h5py.File(self._publication.__enter__(), "w")
         self._file.attrs["format"] = FORMAT
         self._file.attrs["format_version"] = FORMAT_VERSION
-        write_parameters(self._file, run.parameters)
+        write_parameters(self._file.id, run.parameters)
 
     def add(self, verdicts: RoundVerdicts) -> None:
         """Make all methods' aggregates of one round; rounds come in the order in which they were judged.

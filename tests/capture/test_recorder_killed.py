@@ -24,8 +24,11 @@ N_CLIENTS, model_of, update_of = CONTENT["N_CLIENTS"], CONTENT["model_of"], CONT
 KILLS = int(os.environ.get("ENCAGG_TEST_KILLS", "10"))  # 200 for the long form
 
 
-def start(run: Path, first: int, *settings: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(CHILD), str(run), str(first), "1000000", *settings]
+SMALL, LARGE = 5_000, 150_000  # parameters: of rounds that are kept in memory until they are whole, and of others
+
+
+def start(run: Path, first: int, size: int = LARGE) -> subprocess.Popen[str]:
+    command = [sys.executable, str(CHILD), str(run), str(first), "1000000", str(size)]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
@@ -37,22 +40,23 @@ def published(child: subprocess.Popen[str]) -> list[int]:
     return [int(line) for line in out.split()]
 
 
-def assert_bit_exact(run: Run, number: int) -> None:
+def assert_bit_exact(run: Run, number: int, size: int = LARGE) -> None:
     with run.round(number) as stored:
-        expected = np.stack([update_of(number, client) for client in range(N_CLIENTS)])
+        expected = np.stack([update_of(number, client, size) for client in range(N_CLIENTS)])
         assert stored.client_ids == tuple(f"client-{client}" for client in range(N_CLIENTS))
         np.testing.assert_array_equal(stored.rows(range(N_CLIENTS)), expected)
-        np.testing.assert_array_equal(stored.global_model(), model_of(number))
+        np.testing.assert_array_equal(stored.global_model(), model_of(number, size))
         verify(stored)
 
 
-def test_a_killed_training_loses_at_most_the_round_it_was_writing(tmp_path: Path, capsys):
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_a_killed_training_loses_at_most_the_round_it_was_writing(tmp_path: Path, capsys, size: int):
     run = tmp_path / "run"
     chance = random.Random(20_260_522)
     first, checked = 0, 0
     interrupted = 0
     for _ in range(KILLS):
-        child = start(run, first)
+        child = start(run, first, size)
         time.sleep(chance.uniform(0.0, 0.2))
         child.kill()
         said = published(child)
@@ -66,7 +70,7 @@ def test_a_killed_training_loses_at_most_the_round_it_was_writing(tmp_path: Path
         if stored:
             with Run.open(run) as opened:
                 for number in range(checked, max(stored) + 1):
-                    assert_bit_exact(opened, number)
+                    assert_bit_exact(opened, number, size)
             checked = first = max(stored) + 1
             assert main(["inspect", str(run), "--json"]) == 0
             assert json.loads(capsys.readouterr().out)["interrupted"] == [path.name for path in left]
@@ -76,7 +80,8 @@ def test_a_killed_training_loses_at_most_the_round_it_was_writing(tmp_path: Path
         assert checked > 0
 
 
-def test_the_next_recorder_says_what_was_lost_and_removes_it(tmp_path: Path):
+@pytest.mark.parametrize("left", [b"", b"what a killed capture left"])
+def test_the_next_recorder_says_what_was_lost_and_removes_it(tmp_path: Path, capsys, left: bytes):
     run = tmp_path / "run"
     child = start(run, 0)
     assert child.stdout is not None
@@ -84,7 +89,9 @@ def test_the_next_recorder_says_what_was_lost_and_removes_it(tmp_path: Path):
     child.kill()
     published(child)
     lost = run / "round-000777.h5.partial"
-    lost.write_bytes(b"what a killed capture left")
+    lost.write_bytes(left)
+    assert main(["inspect", str(run), "--json"]) == 0
+    assert lost.name in json.loads(capsys.readouterr().out)["interrupted"]
 
     with pytest.warns(CaptureWarning, match=r"round-000777\.h5 was interrupted"), Recorder(run) as recorder:
         assert lost in recorder.interrupted

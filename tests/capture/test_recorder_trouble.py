@@ -16,6 +16,7 @@ from encagg_cli import Recorder, Run
 from encagg_cli.capture.trouble import CaptureWarning
 from encagg_cli.cli import main
 from encagg_cli.errors import OutputError, UnusableInput
+from encagg_cli.rounds import gathered
 from encagg_cli.rounds.verify import verify
 
 BIG = np.arange(400_000, dtype=np.float32)  # 1.6 MB
@@ -98,8 +99,11 @@ def test_a_full_disk_is_one_warning_where_training_must_go_on(small_disk: Path):
     assert_sound(run, 1, 3)
 
 
-@pytest.mark.parametrize("compression", [None, "gzip"])
-def test_a_disk_that_is_full_at_any_moment_leaves_no_half_round(small_disk: Path, compression):
+@pytest.mark.parametrize(("compression", "most_bytes"), [(None, 0), (None, 100_000), (None, 2**22), ("gzip", 2**22)])
+def test_a_disk_that_is_full_at_any_moment_leaves_no_half_round(
+    small_disk: Path, compression, most_bytes: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(gathered, "MOST_BYTES", most_bytes)  # rows are written as they come, later on, or at the end
     noise = np.random.default_rng(0).standard_normal(10_000).astype(np.float32)
     for room in [*range(0, 500_000, 23_001), 1_000_000]:
         run = small_disk / f"run-{room}"
@@ -123,16 +127,18 @@ def test_a_disk_that_is_full_at_any_moment_leaves_no_half_round(small_disk: Path
     assert published  # in the end there was room
 
 
-def test_a_limit_on_the_size_of_files_is_an_exception(tmp_path: Path):
-    """The stand-in for a full disk or a quota where none can be made."""
+@pytest.mark.parametrize("clients", [9, 20])
+def test_a_limit_on_the_size_of_files_is_an_exception(tmp_path: Path, clients: int):
+    """The stand-in for a full disk or a quota where none can be made. Of a round that fits into memory, and another."""
     program = (
+        f"clients = {clients}\n"
         "import resource, numpy; from encagg_cli import Recorder; from encagg_cli.errors import OutputError\n"
         f"recorder = Recorder({str(tmp_path / 'run')!r})\n"
         "with recorder.round(1) as stored: stored.add('a', numpy.ones(100_000))\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
         "try:\n"
         "    with recorder.round(2) as stored:\n"
-        "        for client in range(9): stored.add(str(client), numpy.ones(100_000))\n"
+        "        for client in range(clients): stored.add(str(client), numpy.ones(100_000))\n"
         "except OutputError as error: print(error)\n"
         "recorder.close()\n"
     )
@@ -145,9 +151,11 @@ def test_a_limit_on_the_size_of_files_is_an_exception(tmp_path: Path):
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
 
 
-def test_a_limit_on_the_size_of_files_is_the_same_exception_wherever_it_strikes(tmp_path: Path):
+@pytest.mark.parametrize("most_bytes", [0, gathered.MOST_BYTES])
+def test_a_limit_on_the_size_of_files_is_the_same_exception_wherever_it_strikes(tmp_path: Path, most_bytes: int):
     """Names of many tensors are what HDF5 itself writes most of: it must have been given the room for them."""
     program = (
+        f"from encagg_cli.rounds import gathered; gathered.MOST_BYTES = {most_bytes}\n"
         "import resource, numpy; from encagg_cli import Recorder; from encagg_cli.errors import OutputError\n"
         "update = {f'{number:04d}' * 9: [1.0] for number in range(2000)}\n"
         "ends = []\n"
@@ -170,13 +178,16 @@ def test_a_limit_on_the_size_of_files_is_the_same_exception_wherever_it_strikes(
     assert len(list(tmp_path.glob("run-*/*.h5"))) == ends.count("stored")
 
 
-@pytest.mark.parametrize("work", ["write_values(file, 'small', numpy.zeros(5000))", "file.attrs['a'] = 'x' * 30_000"])
+@pytest.mark.parametrize(
+    "work",
+    ["hdf5.write_values(root, 'small', numpy.zeros(5000))", "hdf5.write_text_attribute(root, 'a', 'x' * 30_000)"],
+)
 def test_what_hdf5_keeps_back_and_cannot_write_is_an_error_of_the_system(tmp_path: Path, work):
     program = (
-        "import errno, resource, numpy; from encagg_cli.rounds.hdf5 import changed, write_values\n"
+        "import errno, resource, numpy; from encagg_cli.rounds import hdf5\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))\n"
         "try:\n"
-        f"    with changed({str(tmp_path / 'file')!r}, create=True) as file: {work}\n"
+        f"    with hdf5.changed({str(tmp_path / 'file')!r}, create=True) as root: {work}\n"
         "except OSError as error: print(errno.errorcode[error.errno], type(error.__cause__).__name__)\n"
     )
     # What h5py writes on stderr about it, again and again, is not ours to silence.
@@ -241,6 +252,7 @@ def test_a_failure_in_the_background_reaches_the_next_call(tmp_path: Path, monke
     def fail(*_: object) -> None:
         raise OSError(5, "Input/output error")
 
+    monkeypatch.setattr(gathered, "MOST_BYTES", 0)
     with Recorder(tmp_path / "run") as recorder:
         stored = recorder.round(1)
         stored.add("a", BIG)
