@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # typer's own usage errors: its click is `click` in older releases and inside typer in newer ones.
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             context = getattr(error, "ctx", None)
-            hint = f"see {context.command_path} --help" if context is not None else None
+            hint = None if context is None else _usage_hint(context, arguments)
             if error.format_message():  # empty where help was asked for by giving no command
                 _complain(error.format_message(), hint)
             return int(error.exit_code)
@@ -95,6 +95,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(f"a defect in encagg: {type(error).__name__}: {error}", "please report it with the output of --debug")
         return EXIT_DEFECT
     return code if isinstance(code, int) else 0
+
+
+def _usage_hint(context: Any, arguments: Sequence[str]) -> str:
+    """What the command itself makes of arguments that could not be parsed; else where its help is."""
+    known = context.info_name in COMMANDS
+    own = getattr(import_module(f"encagg_cli.cli.{context.info_name}"), "usage_hint", None) if known else None
+    return (own and own(arguments)) or f"see {context.command_path} --help"
 
 
 def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:

@@ -44,7 +44,7 @@ def parse_rounds(text: str | None, stored: Sequence[int]) -> list[int]:
 
 
 def parse_settings(texts: Sequence[str]) -> dict[str, dict[str, str]]:
-    """`NAME.key=value` settings, by method name."""
+    """`NAME.key=value` settings, by method name; raises UsageError for other text, and for one that is set twice."""
     settings: dict[str, dict[str, str]] = {}
     for text in texts:
         target, equals, value = text.partition("=")
@@ -53,5 +53,7 @@ def parse_settings(texts: Sequence[str]) -> dict[str, dict[str, str]]:
             raise UsageError(
                 f"cannot read the setting {text!r}", hint="write --set NAME.key=value: --set multi-krum.f=8"
             )
-        settings.setdefault(name, {})[key] = value.strip()
+        earlier = settings.setdefault(name, {}).setdefault(key, value.strip())
+        if earlier != value.strip():
+            raise UsageError(f"--set gives {name}.{key} two values: {earlier} and {value.strip()}")
     return settings

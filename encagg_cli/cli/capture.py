@@ -1,8 +1,9 @@
 """`encagg capture`: record a training run, from its own process or from the files it writes."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -133,6 +134,15 @@ def command(
     return None
 
 
+def usage_hint(arguments: Sequence[str]) -> str | None:
+    """What to tell somebody whose command's own options were taken for ours."""
+    words = [not argument.startswith("-") for argument in arguments]
+    a_command = any(one and other for one, other in pairwise(words[1:]))  # RUN COMMAND, with nothing between them
+    if a_command and not {"--", "--from", "--watch"} & set(arguments):
+        return "to run a command, put -- before it: encagg capture RUN -- COMMAND …"
+    return None
+
+
 def _settings(
     run: Path,
     trusted: str | None,
@@ -179,9 +189,8 @@ def _import(importer: "SpoolImporter") -> None:
         done.setdefault(importer.import_round(found), []).append(found)
     imported = done.get("imported", [])
     n_uploads = sum(len(found.clients) for found in imported)
-    parts = [
-        f"{console.counted(len(imported), 'round')}, {console.counted(n_uploads, 'upload')} imported into {importer.path}"
-    ]
+    rounds, uploads = console.counted(len(imported), "round"), console.counted(n_uploads, "upload")
+    parts = [f"{rounds}, {uploads} imported into {importer.path}"]
     for outcome, said in (
         ("known", "were there already"),
         ("removed", "were imported before and removed since (--force imports them again)"),

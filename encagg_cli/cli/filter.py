@@ -12,7 +12,7 @@ from encagg_cli.cli.arguments import parse_clients, parse_rounds, parse_settings
 from encagg_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from encagg_cli.filters import Filter
     from encagg_cli.rounds.reader import Run
@@ -48,7 +48,8 @@ def command(
         typer.Option(help="A filter, such as encagg or 'multi-krum(f=8)'; repeatable. all: every one that can run."),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting of a filter: NAME.key=value; repeatable.")
+        list[str] | None,
+        typer.Option("--set", help="NAME.key=value: a setting, for every --method of that name; repeatable."),
     ] = None,
     trusted: Annotated[
         str | None, typer.Option(help="Known-benign clients: id,id or @FILE. Default: the run's own flags.")
@@ -98,14 +99,20 @@ def command(
     """
     from encagg_cli.cli.progress import ByteBar
     from encagg_cli.cli.summary import as_document, print_summary
+    from encagg_cli.kinds import expect_run, refuse_suffix
     from encagg_cli.rounds.reader import Run
     from encagg_cli.sketch import Sketcher
     from encagg_cli.verdicts.choosing import check_run
     from encagg_cli.verdicts.filtering import Outputs, filter_run
     from encagg_cli.verdicts.replay import name_methods, refuse_non_finite, resolve_trusted
 
+    refuse_suffix(output, "verdicts are Parquet", ".parquet")
+    for path in (aggregate, trace):
+        if path is not None:
+            refuse_suffix(path, "aggregates and traces are HDF5", ".h5")
     outputs = Outputs(output, aggregate=aggregate, trace=trace, state=state, force=force)
     outputs.refuse_existing()
+    expect_run(run)
     with Run.open(run) as stored:
         numbers = parse_rounds(rounds, stored.rounds)
         known_benign = resolve_trusted(
@@ -140,7 +147,7 @@ def _choose(
     texts: list[str], settings: list[str], run: "Run", rounds: "Sequence[int]", trusted: frozenset[str]
 ) -> "list[Filter]":
     """The filters that `--method` and `--set` name; of `all`, those that can run, and why the others cannot."""
-    from encagg_cli.filters import DEFAULT_METHOD, available, get
+    from encagg_cli.filters import DEFAULT_METHOD, available
     from encagg_cli.settings import parse_call
     from encagg_cli.verdicts.choosing import choose_all, facts_of, finite_uploads
 
@@ -151,10 +158,26 @@ def _choose(
     for name in given:
         if name not in known:
             raise UsageError(f"--set names the method {name!r}, which is not run", hint=f"run it: --method {name}")
-    chosen = [get(text, **given.get(parse_call(text)[0], {})) for text in named]
+    chosen = [_configured(text, given) for text in named]
     if "all" in texts:
         others, skipped = choose_all(facts_of(run, rounds, trusted), given, finite_uploads(run, rounds))
         for name, reason in skipped.items():
             console.note(f"skipped: {name} {reason}")
         chosen += others
     return chosen
+
+
+def _configured(text: str, given: "Mapping[str, Mapping[str, str]]") -> "Filter":
+    """The method that `text` names, with what `--set` says of it; raises UsageError where the two disagree."""
+    from encagg_cli.filters import get
+    from encagg_cli.settings import parse_call
+
+    name, arguments = parse_call(text)
+    settings = given.get(name, {})
+    for key in arguments.keys() & settings.keys():
+        if arguments[key] != settings[key]:
+            raise UsageError(
+                f"{name}.{key} is set twice: {arguments[key]} by --method {text!r}, {settings[key]} by --set",
+                hint="give it once; --set is for every --method of that name",
+            )
+    return get(text, **settings)

@@ -34,9 +34,11 @@ def command(
       encagg inspect runs/mnist --json | jq '.rounds[].digest'
     """
     from encagg_cli.cli.progress import track
+    from encagg_cli.kinds import expect_run
     from encagg_cli.rounds.summary import summarise
     from encagg_cli.rounds.verify import verify as verify_round
 
+    expect_run(run)
     what = "verifying" if verify else "reading"
     found = summarise(run, check=verify_round if verify else None, watch=lambda numbers: track(numbers, what))
     if as_json:
@@ -45,15 +47,16 @@ def command(
         _print(found)
     for item in found.damaged:
         console.warn(f"round {item.number}: {item.problem}")
+    total = console.counted(len(found.rounds), "round")
     if found.damaged:
         numbers = ", ".join(str(item.number) for item in found.damaged[:_SHOWN_NAMES])
         more = " …" if len(found.damaged) > _SHOWN_NAMES else ""
         raise UnusableInput(
-            f"{run}: {len(found.damaged)} of {console.counted(len(found.rounds), 'round')} cannot be used: {numbers}{more}",
+            f"{run}: {len(found.damaged)} of {total} cannot be used: {numbers}{more}",
             hint="the other rounds can; move the damaged files away to go on without them",
         )
     if verify:
-        console.note(f"verified: {console.counted(len(found.rounds), 'round')}, each what was stored")
+        console.note(f"verified: {total}, each what was stored")
 
 
 def as_document(found: "RunSummary", *, verified: bool) -> dict[str, Any]:

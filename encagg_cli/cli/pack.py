@@ -22,12 +22,15 @@ def command(
       encagg pack runs/mnist mnist.h5
     """
     from encagg_cli.cli.progress import track
+    from encagg_cli.kinds import expect_run, refuse_suffix
     from encagg_cli.outputs import refuse_existing
     from encagg_cli.rounds.estimate import human_bytes
     from encagg_cli.rounds.pack import pack
     from encagg_cli.rounds.reader import Run
 
+    refuse_suffix(output, "a packed run is HDF5", ".h5")
     refuse_existing(output, force=force)
+    expect_run(run)
     with Run.open(run) as stored:
         for _ in track(pack(stored, output, force=force), "packing", total=len(stored)):
             pass

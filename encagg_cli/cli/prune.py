@@ -29,9 +29,11 @@ def command(
 
       encagg prune runs/mnist --keep-last 100 --yes
     """
+    from encagg_cli.kinds import expect_run
     from encagg_cli.rounds.estimate import human_bytes
     from encagg_cli.rounds.prune import plan_prune, prune
 
+    expect_run(run)
     doomed = plan_prune(run, keep_last)
     if not (yes or dry_run or (sys.stdin is not None and sys.stdin.isatty())):
         raise UsageError("prune asks before it removes, and nobody is there to answer", hint="add --yes, or --dry-run")

@@ -42,13 +42,18 @@ def command(
 
       encagg report verdicts.parquet --score score.json -o report.html
     """
+    from encagg_cli.kinds import expect_run, expect_verdicts, refuse_suffix
     from encagg_cli.outputs import published, refuse_existing
     from encagg_cli.report.document import make_document
     from encagg_cli.report.page import plotting_library, render
     from encagg_cli.report.sources import labelled_score, read_score, run_facts
     from encagg_cli.verdicts.reader import Verdicts
 
+    refuse_suffix(output, "a report is HTML", ".html")
     refuse_existing(output, force=force)
+    expect_verdicts(verdicts)
+    if run is not None:
+        expect_run(run)
     plotting_library()
     with Verdicts(verdicts) as opened:
         scored = labelled_score(opened, run) if score is None else read_score(score, opened)

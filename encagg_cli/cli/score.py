@@ -138,6 +138,7 @@ def command(
 
       encagg score verdicts.parquet --json > score.json; later: --baseline score.json --max-drop 0.02
     """
+    from encagg_cli.kinds import expect_run, expect_verdicts
     from encagg_cli.score.gate import Bound, parse_bounds, parse_drops, parse_share
 
     if labels is not None and run is not None:
@@ -161,6 +162,9 @@ def command(
             refuse_existing(path, force=force)
     breakdowns = list(by or ())
     try:
+        expect_verdicts(verdicts)
+        if run is not None:
+            expect_run(run)
         truth = _read_truth(labels, run)
         score = _score(verdicts, truth, method or [], bounds, breakdowns, resamples, seed, allowed)
         outcomes = _judge(score, bounds, baseline, drops, allow_different=allow_different_signature)

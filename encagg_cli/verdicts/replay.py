@@ -2,15 +2,18 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from encagg_cli import console
 from encagg_cli.errors import UnusableInput, UsageError
 from encagg_cli.filters import Decision, Filter, Requirement, canonical
 from encagg_cli.filters.passes import Sketcher, aggregate_pieces, sketch_for
 from encagg_cli.sketch import ColumnSource, RoundSketch, sketch_round
+
+_SHOWN: Final = 5
 
 
 class Facts(Protocol):
@@ -53,7 +56,10 @@ def name_methods(filters: Iterable[Filter]) -> dict[str, Filter]:
 
 
 def resolve_trusted(rounds: Iterable[Facts], wanted: Iterable[str] | None) -> frozenset[str]:
-    """The known-benign ids: those named, which must occur in some round, or the run's own flags."""
+    """The known-benign ids: those named that occur in some round, or, where None are named, the run's own flags.
+
+    Warns of names that no round knows; raises UsageError where that is all of them.
+    """
     seen: set[str] = set()
     flagged: set[str] = set()
     for stored in rounds:
@@ -63,13 +69,18 @@ def resolve_trusted(rounds: Iterable[Facts], wanted: Iterable[str] | None) -> fr
         return frozenset(flagged)
     chosen = frozenset(wanted)
     unknown = sorted(chosen - seen)
-    if unknown:
-        some = ", ".join(repr(client) for client in unknown[:3]) + (" …" if len(unknown) > 3 else "")
+    if unknown and not chosen & seen:
         raise UsageError(
-            f"no round holds the known-benign client {some}",
-            hint="`encagg inspect RUN` lists the clients of a run",
+            f"no round holds the known-benign client{'' if len(unknown) == 1 else 's'} {_some(unknown)}",
+            hint=f"these rounds hold {_some(sorted(seen))}",
         )
-    return chosen
+    if unknown:
+        console.warn(f"known-benign, but in no round: {_some(unknown)}")
+    return chosen & seen
+
+
+def _some(clients: Sequence[str]) -> str:
+    return ", ".join(map(repr, clients[:_SHOWN])) + (f" and {len(clients) - _SHOWN} more" if clients[_SHOWN:] else "")
 
 
 def check_requirements(methods: Mapping[str, Filter], trusted: frozenset[str]) -> None:

@@ -196,7 +196,9 @@ def test_a_failure_in_a_later_round_leaves_nothing_behind(attacked_run: Path, tm
         (["--method", "multi-krum(f=9)"], 2, "relaxed=true"),
         (["--trusted", "client-00"], 2, "at least 2 known-benign"),
         (["--trusted", ""], 2, "known-benign"),
-        (["--trusted", "client-00,nobody"], 2, "'nobody'"),
+        (["--trusted", "nobody,no one"], 2, "'no one', 'nobody'"),
+        (["--method", "encagg(r=0.3)", "--set", "encagg.r=0.4"], 2, "encagg.r is set twice: 0.3 by"),
+        (["--method", "encagg", "--set", "encagg.r=0.3", "--set", "encagg.r=0.4"], 2, "two values: 0.3 and 0.4"),
         (["--rounds", "7:9"], 2, "7:9"),
         (["--non-finite", "maybe"], 2, "maybe"),
     ],
@@ -216,6 +218,34 @@ def test_what_cannot_be_meant_is_a_usage_error_in_two_lines(
     assert message in complaint[0] + complaint[-1]
     assert len(complaint) <= 2
     assert not (tmp_path / "v.parquet").exists()
+
+
+def test_a_known_benign_client_that_no_round_holds_is_told(
+    attacked_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verdicts = filtered(attacked_run, tmp_path / "v.parquet", "--trusted", "client-00,client-02,nobody")
+    assert set(verdicts[verdicts["trusted"]]["client_id"]) == {"client-00", "client-02"}
+    assert "warning: known-benign, but in no round: 'nobody'" in capsys.readouterr().err
+
+
+def test_a_setting_is_for_every_method_of_its_name(attacked_run: Path, tmp_path: Path) -> None:
+    options = ["--method", "encagg(r=0.3)", "--method", "encagg(r=0.5)", "--set", "encagg.gamma=2"]
+    verdicts = filtered(attacked_run, tmp_path / "v.parquet", *options)
+    assert set(verdicts["method"]) == {"encagg(r=0.3,gamma=2.0)", "encagg(r=0.5,gamma=2.0)"}
+
+
+@pytest.mark.parametrize("name", ["v.csv", "v.JSON", "v.h5", "v.xlsx"])
+def test_verdicts_are_not_named_like_another_format(
+    attacked_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert main(["filter", str(attacked_run), "-o", str(tmp_path / name)]) == 2
+    assert "v.parquet" in capsys.readouterr().err.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["verdicts", "v.encagg", "v.2026-01"])
+def test_verdicts_may_have_any_name_that_is_no_other_formats(attacked_run: Path, tmp_path: Path, name: str) -> None:
+    assert len(filtered(attacked_run, tmp_path / name)) == 56
 
 
 def test_a_file_that_is_no_run_is_unusable_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

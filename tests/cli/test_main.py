@@ -39,3 +39,21 @@ def test_without_a_command_there_is_help_and_no_complaint(capsys: pytest.Capture
 @pytest.mark.parametrize(("number", "said"), [(0, "0 rounds"), (1, "1 round"), (2, "2 rounds"), (1000, "1,000 rounds")])
 def test_a_count_agrees_with_its_noun(number: int, said: str) -> None:
     assert console.counted(number, "round") == said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["capture", "run", "python", "train.py", "--lr", "1"], "put -- before it: encagg capture RUN -- COMMAND"),
+        (["capture", "run", "--lr", "1"], "see encagg capture --help"),
+        (["capture", "run", "--from", "spool", "--lr", "1"], "see encagg capture --help"),
+        (["filter", "run", "file", "--lr"], "see encagg filter --help"),
+    ],
+)
+def test_an_unknown_option_comes_with_a_hint(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], hint: str
+) -> None:
+    assert main(arguments) == 2
+    complaint = capsys.readouterr().err.splitlines()
+    assert "No such option" in complaint[0]
+    assert hint in complaint[1]
