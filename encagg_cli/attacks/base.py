@@ -4,13 +4,15 @@ An attack is a dataclass: its fields are its settings, its canonical text (`lie(
 typed. It works in two steps. `survey` looks at the whole round, in as many passes as it needs, and returns what must be
 known before any column can be crafted (a scale, a direction's norm; None where every column stands by itself).
 `columns` then crafts one block of columns. So a large round need not fit in memory.
+
+Where `is_linear` says so, `mixture` gives the same uploads as linear combinations of the honest ones, without columns.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,9 @@ from numpy.typing import NDArray
 from encagg_cli.attacks.scene import Columns, Knowledge, Matrix, Scene, Vector, read_columns, visit
 from encagg_cli.errors import UnusableInput
 from encagg_cli.settings import check_settings, setting
+
+if TYPE_CHECKING:
+    from encagg_cli.attacks.mixture import Mixture, SpreadOf
 
 Grade = Literal["A", "B", "C"]
 
@@ -65,6 +70,14 @@ class Attack(ABC):
     @abstractmethod
     def columns(self, columns: Columns, survey: Any) -> Matrix:
         """The poisoned uploads' columns, (m, w); the same whenever it is called with the same arguments."""
+
+    def is_linear(self) -> bool:
+        """Whether, with these settings, the uploads are nothing but their `mixture`."""
+        return False
+
+    def mixture(self, scene: Scene, spread: "SpreadOf") -> "Mixture":
+        """The round's uploads as linear combinations of honest updates, from facts and inner products: no reading."""
+        raise TypeError(f"the uploads of {self.name} are no linear combinations of honest updates")
 
 
 @dataclass(kw_only=True)

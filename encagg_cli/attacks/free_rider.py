@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from encagg_cli.attacks.base import AttackNeed, Grade
+from encagg_cli.attacks.mixture import Mixture, SpreadOf
 from encagg_cli.attacks.scene import Columns, Matrix, Scene
 from encagg_cli.attacks.watching import Step, Watching
 from encagg_cli.settings import setting
@@ -43,6 +44,12 @@ class FreeRider(Watching):
         if self._step is None or self.noise == 0:
             return 0.0
         return self.noise * float(np.sqrt(np.square(self._step, dtype=np.float64).mean()))
+
+    def is_linear(self) -> bool:
+        return self.mode == "zero" and self.noise == 0
+
+    def mixture(self, scene: Scene, spread: SpreadOf) -> Mixture:
+        return Mixture.of_own(np.zeros(scene.attackers))
 
     def columns(self, columns: Columns, survey: Any) -> Matrix:
         sent = np.zeros(columns.own.shape)

@@ -1,15 +1,16 @@
 """Inner product manipulation: upload the honest mean, reversed."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from encagg_cli.attacks.base import Grade, OneVector
-from encagg_cli.attacks.scene import Columns, Scene, Vector
+from encagg_cli.attacks.base import Grade
+from encagg_cli.attacks.mixture import LinearColluding, Mixture, SpreadOf, mean_of
+from encagg_cli.attacks.scene import Scene
 from encagg_cli.settings import setting
 
 
 @dataclass(kw_only=True)
-class Ipm(OneVector):
+class Ipm(LinearColluding):
     """All attackers upload `-epsilon · μ`: small factors hide among the honest, large ones break averages."""
 
     name: ClassVar[str] = "ipm"
@@ -19,8 +20,6 @@ class Ipm(OneVector):
 
     epsilon: float = setting(0.5, "factor on the reversed mean", above=0)
 
-    def survey(self, scene: Scene) -> None:
+    def mixture(self, scene: Scene, spread: SpreadOf) -> Mixture:
         scene.require_known(self.knowledge, 1, self.name)
-
-    def vector(self, columns: Columns, survey: Any) -> Vector:
-        return -self.epsilon * columns.mean
+        return mean_of(scene, self.knowledge, -self.epsilon)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from encagg_cli.attacks.base import Grade, OneVector
+from encagg_cli.attacks.mixture import Mixture, SpreadOf
 from encagg_cli.attacks.scene import Columns, Scene, Vector, column_blocks, generator, visit
 from encagg_cli.settings import setting
 
@@ -41,6 +42,14 @@ class Mimic(OneVector):
     def vector(self, columns: Columns, survey: Any) -> Vector:
         copied: Vector = columns.known[int(survey)]
         return copied
+
+    def is_linear(self) -> bool:
+        return self.pick == "random" and self.noise == 0
+
+    def mixture(self, scene: Scene, spread: SpreadOf) -> Mixture:
+        chosen = np.zeros(len(scene.known_clients(self.knowledge)))
+        chosen[self.survey(scene)] = 1.0
+        return Mixture.of_known(chosen, scene.attackers)
 
     def _most_extreme(self, scene: Scene, b: int) -> int:
         z = self._z

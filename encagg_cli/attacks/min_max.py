@@ -1,14 +1,13 @@
 """Min-Max: as far from the honest mean as one can go without being an outlier by distance."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from encagg_cli.attacks.base import Grade, OneVector
-from encagg_cli.attacks.directions import Direction, Spread, direction_of, spread
-from encagg_cli.attacks.scene import Columns, Scene, Vector
-from encagg_cli.settings import setting
+from encagg_cli.attacks.base import Grade
+from encagg_cli.attacks.directed import Directed
+from encagg_cli.attacks.directions import Spread
 
 
 def min_max_gamma(around: Spread) -> float:
@@ -25,7 +24,7 @@ def min_max_gamma(around: Spread) -> float:
 
 
 @dataclass(kw_only=True)
-class MinMax(OneVector):
+class MinMax(Directed):
     """All attackers upload `μ + γp`, no farther from any known honest update than two of those are from each other."""
 
     name: ClassVar[str] = "min-max"
@@ -33,11 +32,5 @@ class MinMax(OneVector):
     source: ClassVar[str] = "Shejwalkar & Houmansadr, Manipulating the Byzantine, NDSS 2021"
     grade: ClassVar[Grade] = "A"
 
-    direction: Direction = setting("unit", "against the mean (unit), its signs (sign), or the deviations (sd)")
-
-    def survey(self, scene: Scene) -> float:
-        scene.require_known(self.knowledge, 2, self.name)
-        return min_max_gamma(spread(scene, self.knowledge, self.direction))
-
-    def vector(self, columns: Columns, survey: Any) -> Vector:
-        return columns.mean + float(survey) * direction_of(columns, self.direction)
+    def gamma(self, around: Spread) -> float:
+        return min_max_gamma(around)

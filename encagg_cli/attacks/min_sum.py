@@ -1,14 +1,13 @@
 """Min-Sum: as far from the honest mean as the sum of squared distances of some honest update allows."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from encagg_cli.attacks.base import Grade, OneVector
-from encagg_cli.attacks.directions import Direction, Spread, direction_of, spread
-from encagg_cli.attacks.scene import Columns, Scene, Vector
-from encagg_cli.settings import setting
+from encagg_cli.attacks.base import Grade
+from encagg_cli.attacks.directed import Directed
+from encagg_cli.attacks.directions import Spread
 
 
 def min_sum_gamma(around: Spread) -> float:
@@ -25,7 +24,7 @@ def min_sum_gamma(around: Spread) -> float:
 
 
 @dataclass(kw_only=True)
-class MinSum(OneVector):
+class MinSum(Directed):
     """All attackers upload `μ + γp`, whose squared distances to the known honest updates sum to no more than theirs."""
 
     name: ClassVar[str] = "min-sum"
@@ -33,11 +32,5 @@ class MinSum(OneVector):
     source: ClassVar[str] = "Shejwalkar & Houmansadr, Manipulating the Byzantine, NDSS 2021"
     grade: ClassVar[Grade] = "A"
 
-    direction: Direction = setting("unit", "against the mean (unit), its signs (sign), or the deviations (sd)")
-
-    def survey(self, scene: Scene) -> float:
-        scene.require_known(self.knowledge, 2, self.name)
-        return min_sum_gamma(spread(scene, self.knowledge, self.direction))
-
-    def vector(self, columns: Columns, survey: Any) -> Vector:
-        return columns.mean + float(survey) * direction_of(columns, self.direction)
+    def gamma(self, around: Spread) -> float:
+        return min_sum_gamma(around)

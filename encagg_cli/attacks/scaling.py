@@ -1,15 +1,18 @@
 """Scaling, or model replacement: each attacker's own honest update, amplified."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from encagg_cli.attacks.base import Attack, Grade
-from encagg_cli.attacks.scene import Columns, Matrix, Scene
+import numpy as np
+
+from encagg_cli.attacks.base import Grade
+from encagg_cli.attacks.mixture import Linear, Mixture, SpreadOf
+from encagg_cli.attacks.scene import Scene
 from encagg_cli.settings import setting
 
 
 @dataclass(kw_only=True)
-class Scaling(Attack):
+class Scaling(Linear):
     """Attacker `i` uploads `factor · g_i`; with `factor=clients`, as many times as the round has clients.
 
     Model replacement amplifies a backdoored update until it survives the average; here the attacker's own honest
@@ -23,8 +26,6 @@ class Scaling(Attack):
 
     factor: float | Literal["clients"] = setting(10.0, "how many times; clients: their number in the round")
 
-    def survey(self, scene: Scene) -> float:
-        return float(len(scene.source.client_ids)) if self.factor == "clients" else float(self.factor)
-
-    def columns(self, columns: Columns, survey: Any) -> Matrix:
-        return float(survey) * columns.own
+    def mixture(self, scene: Scene, spread: SpreadOf) -> Mixture:
+        factor = len(scene.source.client_ids) if self.factor == "clients" else self.factor
+        return Mixture.of_own(np.full(scene.attackers, float(factor)))

@@ -1,15 +1,18 @@
 """Sign flip: each attacker uploads its own honest update, reversed."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from encagg_cli.attacks.base import Attack, Grade
-from encagg_cli.attacks.scene import Columns, Matrix
+import numpy as np
+
+from encagg_cli.attacks.base import Grade
+from encagg_cli.attacks.mixture import Linear, Mixture, SpreadOf
+from encagg_cli.attacks.scene import Scene
 from encagg_cli.settings import setting
 
 
 @dataclass(kw_only=True)
-class SignFlip(Attack):
+class SignFlip(Linear):
     """Attacker `i` uploads `-scale · g_i`, where `g_i` is the honest update that it trained.
 
     ByzFL's attack of this name sends the reversed mean of the honest updates instead: that is `ipm(epsilon=1.0)`.
@@ -22,5 +25,5 @@ class SignFlip(Attack):
 
     scale: float = setting(1.0, "factor on the reversed update", above=0)
 
-    def columns(self, columns: Columns, survey: Any) -> Matrix:
-        return -self.scale * columns.own
+    def mixture(self, scene: Scene, spread: SpreadOf) -> Mixture:
+        return Mixture.of_own(np.full(scene.attackers, -self.scale))

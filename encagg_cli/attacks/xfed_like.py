@@ -2,18 +2,19 @@
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from encagg_cli.attacks.base import Grade
-from encagg_cli.attacks.scene import Columns, Matrix, Scene, Vector
+from encagg_cli.attacks.mixture import Linear, Mixture, SpreadOf
+from encagg_cli.attacks.scene import Scene
 from encagg_cli.attacks.watching import Step, Watching
 from encagg_cli.settings import setting
 
 
 @dataclass(kw_only=True)
-class XfedLike(Watching):
+class XfedLike(Linear, Watching):
     """Attacker `i` uploads `g_i - c·g_i/‖g_i‖`, reversed to the norm `median + k·MAD` of the last global changes.
 
     Nothing is shared among attackers, so their uploads differ as honest ones do. The paper's constants are not public;
@@ -35,16 +36,11 @@ class XfedLike(Watching):
     def see_step(self, number: int, step: Step) -> None:
         self._sizes.append(float(np.linalg.norm(step.astype(np.float64))))
 
-    def survey(self, scene: Scene) -> Vector:
-        """Factor on every attacker's own update, (m,)."""
+    def mixture(self, scene: Scene, spread: SpreadOf) -> Mixture:
         norms = np.asarray(scene.source.norms)[scene.rows(scene.poisoning)]
         if not self._sizes:
-            return -np.ones(len(norms))
+            return Mixture.of_own(-np.ones(len(norms)))
         sizes = np.array(self._sizes)
         middle = float(np.median(sizes))
         size = middle + self.k * float(np.median(np.abs(sizes - middle)))
-        return -np.divide(size, norms, out=np.zeros_like(norms), where=norms > 0)
-
-    def columns(self, columns: Columns, survey: Any) -> Matrix:
-        factor: Vector = survey
-        return factor[:, None] * columns.own
+        return Mixture.of_own(-np.divide(size, norms, out=np.zeros_like(norms), where=norms > 0))

@@ -1,6 +1,11 @@
-"""One cell of a bench: craft every round's attack, sketch it once, and let every method judge it."""
+"""One cell of a bench: sketch every poisoned round once, and let every method judge it.
+
+The sketch is computed from that of the honest round where the attack and the methods allow it; otherwise the poisoned
+uploads are crafted and sketched.
+"""
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -14,14 +19,17 @@ from encagg_cli.attacks import AttackNeed
 from encagg_cli.attacks.campaign import Campaign
 from encagg_cli.attacks.schedule import get_schedule
 from encagg_cli.bench.cells import Cell, draw_known_benign
+from encagg_cli.bench.from_sketches import MixedRound, mix_round, needs_of_all, runs_from_sketches
 from encagg_cli.bench.oracle import best_counts, harm, oracle_scores, ordered_pairs
-from encagg_cli.bench.poisoned import Honest, PoisonedRound
+from encagg_cli.bench.poisoned import Honest, Poisoned, PoisonedRound
+from encagg_cli.bench.table import NO_FILTER
 from encagg_cli.engine.blas import one_blas_thread
 from encagg_cli.filters import Decision, Filter, canonical, get
 from encagg_cli.filters.passes import sketch_for
-from encagg_cli.rounds.reader import Run, StoredRound
-from encagg_cli.sketch import ArraySource, GramNeed, RoundSketch, sketch_round
+from encagg_cli.rounds.reader import Run
+from encagg_cli.sketch import ArraySource, GramNeed, RoundSketch, Sketcher, sketch_round
 from encagg_cli.sketch.stored import StoredSource
+from encagg_cli.sketch.tasks import open_source
 from encagg_cli.verdicts.replay import judge_round, show_aggregates
 
 IN_MEMORY_BYTES = 2**29  # a larger round is read from its file, as often as it is asked for
@@ -31,16 +39,18 @@ Row = dict[str, Any]
 
 def run_cell(cell: Cell, path: Path, methods: Sequence[str], alternatives: Path | None) -> list[Row]:
     """Rows of `table.SCHEMA` for all rounds of a cell. A function of its arguments alone, for any process to call."""
-    with one_blas_thread(), Run.open(path) as run:
-        harmful = None if alternatives is None else Run.open(alternatives)
-        try:
-            return list(_rows(cell, run, [get(text) for text in methods], harmful))
-        finally:
-            if harmful is not None:
-                harmful.close()
+    with ExitStack() as stack:
+        stack.enter_context(one_blas_thread())
+        run = stack.enter_context(Run.open(path))
+        harmful = None if alternatives is None else stack.enter_context(Run.open(alternatives))
+        filters = [get(text) for text in methods]
+        sketcher = stack.enter_context(Sketcher(run, workers=1)) if runs_from_sketches(cell, filters) else None
+        return list(_rows(cell, run, filters, harmful, sketcher))
 
 
-def _rows(cell: Cell, run: Run, methods: Sequence[Filter], alternatives: Run | None) -> Iterator[Row]:
+def _rows(
+    cell: Cell, run: Run, methods: Sequence[Filter], alternatives: Run | None, sketcher: Sketcher | None
+) -> Iterator[Row]:
     clients = sorted({client for number in run.rounds for client in run.round(number).client_ids})
     own = {c for stored in run for c, flag in zip(stored.client_ids, stored.trusted, strict=True) if flag}
     trusted = draw_known_benign(clients, frozenset(own), cell)
@@ -52,20 +62,24 @@ def _rows(cell: Cell, run: Run, methods: Sequence[Filter], alternatives: Run | N
         clients=clients,
         trusted=trusted,
     )
-    before: StoredRound | None = None
     for stored in run:
-        honest = _honest(stored, before)
         if AttackNeed.GLOBAL_MODEL in campaign.requires:
             campaign.observe(stored.number, stored.global_model())
         plan = campaign.plan(stored.number, stored.client_ids)
-        trained_to_harm = None if alternatives is None else _honest(alternatives.round(stored.number), None)
-        poisoned = PoisonedRound.craft(honest, campaign, plan, trusted, trained_to_harm)
-        yield from _judge(cell, poisoned, methods, trusted)
-        before = stored
+        source = open_source(run, stored.number)
+        known = None if sketcher is None else sketcher(stored, needs_of_all(methods) or ())
+        mixed = None if known is None else mix_round(known, source, campaign, plan, trusted)
+        if mixed is not None:
+            yield from _judge(cell, *mixed, methods, trusted)
+            continue
+        harmful = None if alternatives is None else _in_memory(open_source(alternatives, stored.number))
+        crafted = PoisonedRound.craft(_in_memory(source), campaign, plan, trusted, harmful)
+        yield from _judge(cell, crafted, _sketched(crafted, methods), methods, trusted)
 
 
-def _honest(stored: StoredRound, before: StoredRound | None) -> Honest:
-    source = StoredSource(stored, before)
+def _in_memory(source: StoredSource) -> Honest:
+    """The round in memory, unless it is too large."""
+    stored = source.stored
     if 4 * len(stored.client_ids) * stored.n_parameters > IN_MEMORY_BYTES:
         return source
     vectors = {name: np.empty(stored.n_parameters, dtype=np.float32) for name in source.vector_names}
@@ -83,10 +97,20 @@ def _honest(stored: StoredRound, before: StoredRound | None) -> Honest:
     )
 
 
-def _judge(cell: Cell, source: PoisonedRound, methods: Sequence[Filter], trusted: frozenset[str]) -> Iterator[Row]:
+def _sketched(source: PoisonedRound, methods: Sequence[Filter]) -> RoundSketch:
     sketch = sketch_for(source, methods)
     if GramNeed() not in sketch.figures:  # the oracle and the harm are computed from it
         sketch = replace(sketch, figures={**sketch.figures, **sketch_round(source, [GramNeed()]).figures})
+    return sketch
+
+
+def _judge(
+    cell: Cell,
+    source: PoisonedRound | MixedRound,
+    sketch: RoundSketch,
+    methods: Sequence[Filter],
+    trusted: frozenset[str],
+) -> Iterator[Row]:
     clients = sketch.clients
     poisoned = np.array([client in source.place for client in clients], dtype=bool)
     counted = np.array([client not in trusted for client in clients], dtype=bool)
@@ -97,8 +121,7 @@ def _judge(cell: Cell, source: PoisonedRound, methods: Sequence[Filter], trusted
         "seed": cell.seed,
         "round": source.number,
     }
-    for chosen in methods:
-        text = canonical(chosen)
+    for text, chosen in (*((canonical(chosen), chosen) for chosen in methods), (NO_FILTER, get("mean"))):
         started = perf_counter()
         verdicts = judge_round(sketch, source, {text: chosen}, trusted)
         elapsed = perf_counter() - started
@@ -129,7 +152,7 @@ def _judge(cell: Cell, source: PoisonedRound, methods: Sequence[Filter], trusted
         }
 
 
-def _counts(source: PoisonedRound, decision: Decision, trusted: frozenset[str]) -> Row:
+def _counts(source: Poisoned, decision: Decision, trusted: frozenset[str]) -> Row:
     poisoned = np.array([client in source.place for client in decision.clients], dtype=bool)
     counted = np.array([client not in trusted for client in decision.clients], dtype=bool)
     rejected = ~decision.accepted

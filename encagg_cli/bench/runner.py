@@ -15,9 +15,11 @@ import pyarrow.parquet as pq
 
 from encagg_cli import __version__
 from encagg_cli.bench.cells import Cell
+from encagg_cli.bench.from_sketches import keep_sketches, runs_from_sketches
 from encagg_cli.bench.run_cell import Row, run_cell
 from encagg_cli.bench.table import SCHEMA, SCHEMA_VERSION, SETTINGS_KEY, VERSION_KEY
 from encagg_cli.errors import UnusableInput, UsageError
+from encagg_cli.filters import get
 from encagg_cli.outputs import published, writing
 
 
@@ -53,6 +55,9 @@ def run_bench(
     folder = output.with_name(f"{output.name}.cells")
     _prepare(folder, settings, force=force)
     waiting = [cell for cell in cells if not _file(folder, cell).is_file()]
+    filters = [get(text) for text in methods]
+    for name in dict.fromkeys(cell.run for cell in waiting if runs_from_sketches(cell, filters)):
+        keep_sketches(subjects[name].path, filters)
     done = len(cells) - len(waiting)
     progress(done, len(cells))
     for cell, rows in _results(waiting, subjects, methods, workers):

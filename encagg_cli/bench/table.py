@@ -10,6 +10,8 @@ SETTINGS_KEY: Final = b"encagg.bench_settings"
 
 _WORD = pa.dictionary(pa.int32(), pa.string())
 
+NO_FILTER: Final = "no-filter"  # the plain mean of all finite uploads: what every filter is compared with
+
 # The oracle's rows have the method "oracle:cosine" and the like; `told_f` marks methods that were told the number of
 # attackers. Known-benign clients are in no count.
 SCHEMA: Final = pa.schema(

@@ -73,7 +73,7 @@ def test_results_are_one_file_and_one_document(
     output = tmp_path / "bench.parquet"
     assert bench(honest_run, output, "--json", "--markdown", str(tmp_path / "bench.md")) == 0
     document = json.loads(capsys.readouterr().out)
-    assert {result["method"].partition(":")[0] for result in document["results"]} == {"k-means", "oracle"}
+    assert {result["method"].partition(":")[0] for result in document["results"]} == {"k-means", "no-filter", "oracle"}
     table = pq.read_table(output)
     assert set(table.column("ratio").to_pylist()) == {0.0, 0.25}
     assert "k-means" in (tmp_path / "bench.md").read_text(encoding="utf-8")

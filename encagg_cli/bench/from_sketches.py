@@ -1,0 +1,88 @@
+"""Cells that need no crafted update: linear combinations of honest uploads, judged by what a sketch of those tells.
+
+The honest round is read once, whatever the number of cells: its sketch is kept beside the run.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encagg_cli import attacks
+from encagg_cli.attacks.campaign import Campaign, RoundPlan
+from encagg_cli.bench.cells import Cell
+from encagg_cli.bench.poisoned import Poisoned
+from encagg_cli.filters import Filter
+from encagg_cli.rounds.reader import Run
+from encagg_cli.sketch import GramNeed, Need, RoundSketch, Sketcher
+from encagg_cli.sketch.mixing import can_mix, mix, mixed_norms
+from encagg_cli.sketch.stored import StoredSource
+
+_NORMS = (1e-30, 1e37)  # of crafted uploads that float32 holds without loss; others are crafted
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixedRound(Poisoned):
+    """A poisoned round of which only the norms are known beside the facts; its updates are never read."""
+
+    norms: NDArray[np.float64]
+
+    def read_columns(self, start: int, stop: int, out: NDArray[np.float32]) -> None:
+        raise AssertionError("the updates of a mixed round are not there to be read")
+
+
+def needs_of_all(methods: Sequence[Filter]) -> tuple[Need, ...] | None:
+    """What the methods, the oracle and the harm need of an honest round; None where some method needs the columns."""
+    needs = tuple(dict.fromkeys((GramNeed(), *(need for chosen in methods for need in chosen.needs()))))
+    reads_again = any(
+        type(chosen).refine is not Filter.refine or type(chosen).wants_aggregate is not Filter.wants_aggregate
+        for chosen in methods
+    )
+    return None if reads_again or not all(map(can_mix, needs)) else needs
+
+
+def runs_from_sketches(cell: Cell, methods: Sequence[Filter]) -> bool:
+    """Whether a cell needs no crafted update."""
+    return (not cell.attack or attacks.get(cell.attack).is_linear()) and needs_of_all(methods) is not None
+
+
+def keep_sketches(path: Path, methods: Sequence[Filter]) -> None:
+    """Sketch a run's honest rounds, on all cores, unless their sketches are kept already."""
+    needs = needs_of_all(methods)
+    assert needs is not None
+    with Run.open(path) as run, Sketcher(run) as sketcher:
+        for _ in sketcher.rounds(None, needs):
+            pass
+
+
+def mix_round(
+    sketch: RoundSketch, honest: StoredSource, campaign: Campaign, plan: RoundPlan, known_benign: frozenset[str]
+) -> tuple[MixedRound, RoundSketch] | None:
+    """A planned round and its sketch, from that of the honest round.
+
+    None where only crafting can tell: where an upload takes from an update that is not finite, or where it may be too
+    large or too small for float32.
+    """
+    if not sketch.clients:
+        return None
+    facts = Poisoned(honest=honest, plan=plan, known_benign=known_benign)
+    weights = campaign.weigh(honest, plan, sketch.gram, sketch.clients)
+    column = np.array([facts.index[client] for client in sketch.clients], dtype=np.intp)
+    finite = np.zeros(len(honest.client_ids), dtype=bool)
+    finite[column] = True
+    if not np.isfinite(weights).all() or weights[:, ~finite].any():
+        return None
+    crafted = mixed_norms(sketch.gram, weights[:, column])
+    if not ((crafted == 0) | ((crafted > _NORMS[0]) & (crafted < _NORMS[1]))).all():
+        return None
+    norms = np.array(honest.norms)
+    rows = np.eye(len(honest.client_ids))
+    for client, place in facts.place.items():
+        norms[facts.index[client]] = crafted[place]
+        rows[facts.index[client]] = weights[place]
+    mixed = MixedRound(honest=honest, plan=plan, known_benign=known_benign, norms=norms)
+    judged = sorted(client for client, row in facts.index.items() if np.isfinite(norms[row]))
+    chosen = np.array([facts.index[client] for client in judged], dtype=np.intp)
+    return mixed, mix(sketch, mixed, rows[chosen][:, column])
