@@ -7,14 +7,17 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
+_UNLIMITED: Final = 10_000
+_LONGEST_NAME: Final = 24
 _CI_COMMAND: Final = re.compile(r"##(?=\w*\[)")
 
 
@@ -75,6 +78,34 @@ class _Patient:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)
+
+
+def narrowed(
+    make: "Callable[[frozenset[str]], Table]", least_important: Sequence[str], to: "Console | None" = None
+) -> "Table":
+    """The table that `make` makes without some columns: as few of the `least_important`, in that order, as fits.
+
+    Rich would otherwise squeeze whichever columns may wrap, names first, until nothing can be read.
+    """
+    from rich.measure import Measurement
+
+    to = to or stdout()
+    unlimited = to.options.update(max_width=_UNLIMITED)
+    for count in range(len(least_important) + 1):
+        left_out = least_important[:count]
+        table = make(frozenset(left_out))
+        if Measurement.get(to, unlimited, table).minimum <= to.width:
+            break
+    if left_out:
+        names = (name.replace("-\n", "").replace("\n", " ") for name in left_out)
+        table.caption = f"(too narrow for: {', '.join(names)})"
+        table.caption_justify = "left"
+    return table
+
+
+def name_width(names: Iterable[str]) -> int:
+    """The least width of a column of methods: that of its longest name, without settings, which may be folded."""
+    return min(_LONGEST_NAME, max((len(name.partition("(")[0]) for name in names), default=0))
 
 
 def counted(number: int, what: str) -> str:

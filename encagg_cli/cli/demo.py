@@ -104,21 +104,27 @@ def _print(scores: "tuple[MethodScore, ...]", accuracies: dict[str, float]) -> N
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
+    unfiltered = ("attacked, no filter", "no attack, no filter")
     first = scores[0].total
     poisoned, uploads = first.count("tp") + first.count("fn"), first.count("uploads")
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title_justify="left", title=_title(poisoned, uploads))
-    table.add_column("filter", overflow="fold", min_width=22)
-    for heading in ("precision", "recall", "F1", "FPR"):
-        table.add_column(heading, justify="right")
-    table.add_column("accuracy with\nit in the loop", justify="right")
-    for score in scores:
-        figures = score.total.figures
-        shown = [_percent(figures[name]) for name in ("precision", "recall", "f1", "fpr")]
-        table.add_row(score.method, *shown, _percent(accuracies[score.method]))
-    table.add_section()
-    for label in ("attacked, no filter", "no attack, no filter"):
-        table.add_row(label, *[""] * 4, _percent(accuracies[label]))
-    console.stdout().print(table)
+    headings = {"precision": "precision", "recall": "recall", "f1": "F1", "fpr": "FPR"}
+
+    def make(left_out: frozenset[str]) -> Table:
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, title_justify="left", title=_title(poisoned, uploads))
+        table.add_column("filter", overflow="fold", min_width=console.name_width((*METHODS, *unfiltered)))
+        kept = [name for name, heading in headings.items() if heading not in left_out]
+        for name in kept:
+            table.add_column(headings[name], justify="right")
+        table.add_column("accuracy with\nit in the loop", justify="right")
+        for score in scores:
+            shown = [_percent(score.total.figures[name]) for name in kept]
+            table.add_row(score.method, *shown, _percent(accuracies[score.method]))
+        table.add_section()
+        for label in unfiltered:
+            table.add_row(label, *[""] * len(kept), _percent(accuracies[label]))
+        return table
+
+    console.stdout().print(console.narrowed(make, ("precision", "recall", "FPR", "F1")))
     console.note(
         f"FPR: honest uploads rejected. multi-krum was told the number of attackers, {int(LARGEST_SHARE * CLIENTS)} of "
         f"{CLIENTS}, where its theory ends at {(CLIENTS - 3) // 2}: relaxed. The others know 4 known-benign clients."

@@ -1,12 +1,15 @@
 """`encagg methods`: what can filter, with source, grade, needs and settings."""
 
 import json
+import re
 from dataclasses import MISSING, fields
 from typing import Annotated, Any
 
 import typer
 
 from encagg_cli import console
+
+_FILE_NAMES = re.compile(r" \([a-z_]+\.py\)")
 
 
 def command(
@@ -40,7 +43,7 @@ def command(
 
 def describe(name: str) -> dict[str, Any]:
     """A filter as data."""
-    from encagg_cli.filters import kind_of
+    from encagg_cli.filters import Requirement, kind_of
 
     kind = kind_of(name)
     return {
@@ -51,6 +54,7 @@ def describe(name: str) -> dict[str, Any]:
         "needs": sorted(requirement.value for requirement in kind.requires),
         "uses": sorted(requirement.value for requirement in kind.uses),
         "aggregate": kind.aggregate,
+        "rejects": Requirement.ATTACKER_COUNT in kind.requires or kind().rejects,
         "settings": [
             {
                 "name": spec.name,
@@ -64,8 +68,8 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def _description(docstring: str) -> str:
-    """A docstring's paragraphs, each on one line."""
-    paragraphs = docstring.strip().split("\n\n")
+    """A docstring's paragraphs, each on one line; files that it names in brackets are for readers of the code."""
+    paragraphs = _FILE_NAMES.sub("", docstring).strip().split("\n\n")
     return "\n\n".join(" ".join(line.strip() for line in paragraph.splitlines()) for paragraph in paragraphs)
 
 
@@ -84,8 +88,8 @@ def _print_list(described: list[dict[str, Any]]) -> None:
         needs = [*method["needs"], *(f"({uses})" for uses in method["uses"])]
         if needs:
             text.append(f"\nneeds {', '.join(needs)}", style="cyan")
-        if method["aggregate"] != "linear":
-            text.append(f"\n{method['aggregate']} aggregate", style="cyan")
+        if not method["rejects"]:
+            text.append("\naggregates only: rejects nobody, as it is set", style="cyan")
         if method["settings"]:
             defaults = " ".join(f"{spec['name']}={_shown(spec['default'])}" for spec in method["settings"])
             text.append(f"\n{defaults}", style="green")
@@ -101,14 +105,17 @@ def _print_one(method: dict[str, Any]) -> None:
     out.print(f"[bold]{method['name']}[/bold]: {method['summary']}")
     out.print(f"{method['source']} (grade {method['grade']}; {method['aggregate']} aggregate)")
     out.print(f"needs {', '.join(method['needs']) or 'nothing but the updates'}")
+    if not method["rejects"]:
+        out.print("aggregates only: rejects nobody, as it is set")
     if method["uses"]:
         out.print(f"uses where it is there: {', '.join(method['uses'])}")
     out.print()
     out.print(method["description"], markup=False)
     if method["settings"]:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for heading in ("setting", "default", "what it is"):
-            table.add_column(heading, overflow="fold")
+        for heading in ("setting", "default"):
+            table.add_column(heading, no_wrap=True)
+        table.add_column("what it is", overflow="fold")
         for spec in method["settings"]:
             table.add_row(spec["name"], _shown(spec["default"]), spec["help"])
         out.print()

@@ -92,11 +92,12 @@ def command(
 def _show_round(report: "RoundReport") -> None:
     """One line of the table on stderr, as soon as the round is done."""
     if report.number == 0:
-        console.note("round  accuracy  clients  poisoned  rejected  caught  honest lost  attack")
+        console.note("round  accuracy  poisoned  rejected = poisoned + honest + known-benign  attack")
+    poisoned = f"{report.poisoned}/{report.clients}"
     attacks = ", ".join(report.attacks) or "-"
     console.note(
-        f"{report.number:5d}  {report.accuracy:8.3f}  {report.clients:7d}  {report.poisoned:8d}  {report.rejected:8d}"
-        f"  {report.caught:6d}  {report.lost:11d}  {attacks}"
+        f"{report.number:5d}  {report.accuracy:8.3f}  {poisoned:>8}  {report.rejected:8d}   {report.caught:8d}"
+        f"   {report.lost:6d}   {report.known_benign_lost:12d}  {attacks}"
     )
 
 

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from encagg_cli.verdicts.tally import Tally
 
 _PICTURE_WIDTH = 24
+_COUNTS = ("rejected", "of\nuploads", "known-benign\nrejected")
+_AGGREGATES = "aggregates only"
 
 
 def as_document(tally: "Tally", output: Path) -> dict[str, Any]:
@@ -22,6 +24,7 @@ def as_document(tally: "Tally", output: Path) -> dict[str, Any]:
             {
                 "method": text,
                 "uploads": counted.uploads,
+                "aggregates_only": not counted.rejects,
                 "rejected": counted.rejected,
                 "known_benign_rejected": counted.trusted_rejected,
                 "reasons": counted.reasons,
@@ -39,22 +42,28 @@ def print_summary(tally: "Tally", output: Path, run: Path) -> None:
     from encagg_cli.score.picture import sparkline
 
     width = min(len(tally.rounds), _PICTURE_WIDTH)
-    table = Table(
-        title=f"{console.counted(len(tally.rounds), 'round')} filtered",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    table.add_column("method", overflow="fold", min_width=22)
-    table.add_column("rejected", justify="right", no_wrap=True)
-    table.add_column("of\nuploads", justify="right")
-    table.add_column("known-benign\nrejected", justify="right")
-    table.add_column("rejected by round", no_wrap=True, min_width=width)
-    for text, counted in tally.methods.items():
-        share = f"{counted.rejected / counted.uploads:.1%}" if counted.uploads else "-"
-        picture = sparkline(counted.rejected_share, width)
-        table.add_row(console.plain(text), share, str(counted.uploads), str(counted.trusted_rejected), picture)
-    console.stdout().print(table)
+    rows = sorted(tally.methods.items(), key=lambda row: not row[1].rejects)
+    least = console.name_width(text for text, _ in rows)
+
+    def make(left_out: frozenset[str]) -> Table:
+        title = f"{console.counted(len(tally.rounds), 'round')} filtered"
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        table.add_column("method", overflow="fold", min_width=least)
+        kept = [heading for heading in _COUNTS if heading not in left_out]
+        for heading in kept:
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("rejected\nby round", no_wrap=True, min_width=max(width, len(_AGGREGATES)))
+        for text, counted in rows:
+            share = f"{counted.rejected / counted.uploads:.1%}" if counted.uploads else "-"
+            counts = (share, str(counted.uploads), str(counted.trusted_rejected))
+            cells = dict(zip(_COUNTS, counts, strict=True))
+            picture = sparkline(counted.rejected_share, width) if counted.rejects else _AGGREGATES
+            table.add_row(console.plain(text), *(cells[heading] for heading in kept), picture)
+        return table
+
+    console.stdout().print(console.narrowed(make, (_COUNTS[1], _COUNTS[2], _COUNTS[0])))
+    if not all(counted.rejects for _, counted in rows):
+        console.note(f"{_AGGREGATES}: such a rule rejects nobody; its work is in --aggregate")
     for number, client in tally.non_finite[:5]:
         console.warn(f"round {number}, client {client}: NaN or infinite values; rejected, and kept out of every sum")
     if len(tally.non_finite) > 5:

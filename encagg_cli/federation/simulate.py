@@ -30,7 +30,7 @@ class RoundReport:
     """One round of a simulation: who poisoned, what the filter made of it, and the test accuracy after it.
 
     `poisoned` uploads of `clients`; `rejected` by the filter (or for NaN or infinity, where there is none), of which
-    `caught` were poisoned and `lost` honest; known-benign clients are not counted as lost.
+    `caught` were poisoned, `lost` honest and `known_benign_lost` of known-benign clients, who are not counted as lost.
     """
 
     number: int
@@ -41,6 +41,10 @@ class RoundReport:
     rejected: int
     caught: int
     lost: int
+
+    @property
+    def known_benign_lost(self) -> int:
+        return self.rejected - self.caught - self.lost
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class SimulationResult:
                     "rejected": report.rejected,
                     "caught": report.caught,
                     "lost": report.lost,
+                    "known_benign_lost": report.known_benign_lost,
                 }
                 for report in self.rounds
             ],

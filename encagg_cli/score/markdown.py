@@ -59,14 +59,17 @@ def _figures(score: "Score") -> Iterator[str]:
     names = _SHOWN if score.has_labels else ("rejected",)
     headings = ("method", *(METRICS[name].label for name in names))
     rows = []
-    for one in score.methods:
+    filters, aggregates = wording.filters_and_aggregates(score)
+    for one in (*filters, *aggregates):
         cells = []
         for name in names:
             pair = one.total.intervals[name] if name in _WITH_INTERVAL else None
             cells.append(wording.cell(one.total.figures[name]) + (f" ({wording.interval(pair)})" if pair else ""))
-        rows.append((_code(one.method), *cells))
+        rows.append((_code(one.method) + (" \\*" if one in aggregates else ""), *cells))
     yield from _table("l" + "r" * len(names), headings, rows)
     yield "In brackets: 95 % intervals, rounds resampled. A dash is an undefined figure."
+    if aggregates:
+        yield f"\\*: {wording.AGGREGATES}."
     yield ""
 
 

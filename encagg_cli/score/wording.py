@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from encagg_cli.console import counted
+from encagg_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from encagg_cli.score.gate import Outcome
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 UNDEFINED: Final = "-"
 NO_NAME: Final = "(no name)"
+AGGREGATES: Final = "aggregates only, and rejects nobody"
 
 
 def about(score: "Score") -> str:
@@ -28,6 +30,25 @@ def about(score: "Score") -> str:
     if counts["known_benign"]:
         text += f"; not counted: {counts['known_benign']} of known-benign clients"
     return text
+
+
+def filters_and_aggregates(score: "Score") -> "tuple[list[MethodScore], list[MethodScore]]":
+    """The methods that have a verdict, then those that only aggregate and reject nobody; each in the file's order."""
+    fewest = min(one.total.count("rejected") for one in score.methods)
+    aggregates = [
+        one for one in score.methods if one.total.count("rejected") == fewest and _only_aggregates(one.method)
+    ]
+    return [one for one in score.methods if one not in aggregates], aggregates
+
+
+def _only_aggregates(method: str) -> bool:
+    """Asked only of the methods that reject fewest: it imports the filter."""
+    from encagg_cli.filters import get
+
+    try:
+        return not get(method).rejects
+    except UsageError:  # a method that this version does not have
+        return False
 
 
 def verdict_on(outcomes: "Sequence[Outcome]") -> str:

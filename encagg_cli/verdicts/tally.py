@@ -1,10 +1,11 @@
 """What a replay's verdicts add up to, counted as they are made."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from encagg_cli.filters import Filter
 from encagg_cli.verdicts.replay import RoundVerdicts
 
 
@@ -15,6 +16,7 @@ class MethodTally:
     uploads: int = 0
     rejected: int = 0
     trusted_rejected: int = 0
+    rejects: bool = True  # false: it only aggregates
     reasons: dict[str, int] = field(default_factory=dict)
     rejected_share: list[float] = field(default_factory=list)
 
@@ -22,8 +24,8 @@ class MethodTally:
 class Tally:
     """Counts by method, the uploads that were not finite, and whether any upload came with a label."""
 
-    def __init__(self, methods: Iterable[str]) -> None:
-        self.methods = {text: MethodTally() for text in methods}
+    def __init__(self, methods: Mapping[str, Filter]) -> None:
+        self.methods = {text: MethodTally(rejects=chosen.rejects) for text, chosen in methods.items()}
         self.rounds: list[int] = []
         self.non_finite: list[tuple[int, str]] = []
         self.labelled = False

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from encagg_cli import console
 from encagg_cli.cli import main
 from encagg_cli.filters import available
 
@@ -57,3 +58,38 @@ def test_an_unknown_method_is_a_usage_error(capsys: pytest.CaptureFixture[str]) 
     assert not out
     assert "there is no method 'crumb'" in err
     assert "multi-krum" in err
+
+
+def test_what_only_aggregates_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "--json")
+    methods = json.loads(out)["methods"]
+    assert {method["name"] for method in methods if not method["rejects"]} == {
+        "mean",
+        "median",
+        "trimmed-mean",
+        "norm-bound",
+        "lasa",
+    }
+    assert "aggregates only: rejects nobody" in run(capsys, "median")[1]
+    assert "aggregates only" not in run(capsys, "krum")[1]
+
+
+@pytest.mark.parametrize("name", available())
+def test_a_description_is_for_users(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    code, out, _ = run(capsys, name)
+    assert code == 0
+    for internal in (".md", ".py", "this file", "`judge`"):
+        assert internal not in out
+
+
+@pytest.mark.parametrize("width", [40, 60])
+def test_names_of_methods_and_settings_are_whole_on_narrow_terminals(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    console.stdout.cache_clear()
+    listed = run(capsys)[1].splitlines()
+    assert all(any(line.startswith(f"{name} ") for line in listed) for name in available())
+    one = run(capsys, "encagg")[1].splitlines()
+    assert all(any(line.startswith(f"{setting} ") for line in one) for setting in ("min_samples", "learning_rate"))
+    assert max(map(len, (*listed, *one))) <= width

@@ -19,8 +19,13 @@ def test_rounds_are_shown_as_they_are_trained_and_recorded_with_the_truth(tmp_pa
     assert "16 uploads, 8 of them poisoned" in out
     assert "encagg in the loop" in out
     lines = err.splitlines()
-    assert lines[0].split()[:3] == ["round", "accuracy", "clients"]
+    assert lines[0].split()[:3] == ["round", "accuracy", "poisoned"]
     assert [line.split()[0] for line in lines[1:]] == ["0", "1"]
+    for line in lines[1:]:
+        assert line.split()[2] == "4/8"
+        rejected, *of_which = (int(cell) for cell in line.split()[3:7])
+        assert rejected == sum(of_which)
+        assert len(line) < 80
     with Run.open(run) as stored:
         assert stored.rounds == (0, 1)
         assert stored.round(1).attack.count("lie") == 4

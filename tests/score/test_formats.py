@@ -106,9 +106,11 @@ def ordinary(tmp_path: Path, save_verdicts: Save) -> Score:
         return score_verdicts(verdicts, by_client=True, resamples=50)
 
 
-def in_terminal(score: Score, outcomes: Sequence[Outcome], by: Sequence[str] = (), encoding: str = "utf-8") -> str:
+def in_terminal(
+    score: Score, outcomes: Sequence[Outcome], by: Sequence[str] = (), encoding: str = "utf-8", width: int = 80
+) -> str:
     buffer = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    to = Console(file=buffer, width=80, force_terminal=False)
+    to = Console(file=buffer, width=width, force_terminal=False)
     for part in text.render(score, outcomes, by, to):
         to.print(part)
     buffer.flush()
@@ -127,6 +129,33 @@ class TestText:
         assert cells[2:8] == ["0.940", "1.000", "0.969", "0.029", "1.000", "0.333"]
         assert "by round, 0 to 99" in shown
         assert "1 of 6 gates failed" in shown
+
+    @pytest.mark.parametrize("width", [36, 50, 66, 80])
+    def test_however_narrow_it_is_the_names_are_whole(self, ordinary: Score, width: int) -> None:
+        shown = in_terminal(ordinary, [], ["round", "attack", "client"], width=width)
+        assert max(map(len, shown.splitlines())) <= width
+        rows = [line for line in shown.splitlines() if line.startswith("│cosine-to-known-benign")]
+        assert len(rows) == 1
+        assert re.search(r"0\.\d\d\d", rows[0])
+        assert sum("cosine-to-known-benign" in line for line in shown.splitlines()) >= 2
+        assert ("too narrow for" in shown) == (width < 80)
+
+    def test_what_only_aggregates_is_marked_and_comes_last(self, tmp_path: Path, save_verdicts: Save) -> None:
+        rows = [
+            {"round": 1, "client_id": f"c{i}", "method": method, "accepted": not (method == "flame" and i == 0)}
+            | {"poisoned": i == 0}
+            for method in ("mean", "flame", "median", "median(reject_above=0.5)", "of another version")
+            for i in range(4)
+        ]
+        with Verdicts(save_verdicts(tmp_path / "v.parquet", rows)) as verdicts:
+            score = score_verdicts(verdicts)
+        for shown in (in_terminal(score, []), markdown.render(score, [])):
+            lines = [re.sub(r"[│|`\\]", "", line).strip() for line in shown.splitlines() if line[:1] in {"│", "|"}]
+            first = {line.split("  ")[0].split(" -")[0]: number for number, line in reversed(list(enumerate(lines)))}
+            aggregates = [first["mean *"], first["median *"]]
+            filters = [first[name] for name in ("flame", "median(reject_above=0.5)", "of another version")]
+            assert max(filters) < min(aggregates)
+            assert "*: aggregates only, and rejects nobody." in shown
 
     def test_without_labels_it_shows_what_was_rejected(self, tmp_path: Path, save_verdicts: Save) -> None:
         rows = [{"round": 1, "client_id": f"c{i}", "accepted": i > 0} for i in range(4)]

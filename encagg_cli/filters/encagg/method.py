@@ -59,11 +59,15 @@ class SecondPass:
 class EnCAgg(Filter):
     """Cluster the uploads on their principal plane around the known-benign, then once more with pseudo-gradients.
 
-    The paper's algorithm with the paper's settings. What the paper leaves open is a setting here, or a rule in
-    CHOICES.md beside this file. The generator's weights, optimiser and noise go on from one `judge` to the next.
+    The paper's algorithm with the paper's settings; what the paper leaves open is a setting here. First, DBSCAN on the
+    two principal axes of the updates; its radius ε is a low quantile of the distances between known-benign uploads. The
+    cluster that holds the known-benign uploads is the benign one; its members stay where one of those lies within
+    `γε`, and noise stays for now. Then a small generator, trained round after round, places pseudo-gradients around
+    what is left, and all of it is clustered again: who is in the benign cluster now is accepted. The aggregate is the
+    plain mean of the accepted uploads. It takes two known-benign clients in a round, and does better with more.
 
-    Reasons: `kept` (in the benign cluster twice), `recovered` (noise at first, in the benign cluster of the second
-    clustering), `trusted` (a known-benign client accepted because no benign cluster was found); `other-cluster`,
+    Accepted: `kept` (in the benign cluster twice), `recovered` (noise at first, in the benign cluster of the second
+    clustering), `trusted` (a known-benign client, where no benign cluster was found). Rejected: `other-cluster`,
     `out-of-reach` (in the benign cluster, farther than `γε` from every known-benign upload), `noise` (after the second
     clustering), `no-radius` (fewer than two known-benign uploads, so nothing can be told).
     """
