@@ -13,6 +13,7 @@ import numpy as np
 from encagg_cli.attacks.label_flip import LabelFlip
 from encagg_cli.capture.recorder import Recorder
 from encagg_cli.errors import UsageError
+from encagg_cli.federation import datasets
 from encagg_cli.federation.loop import Federation
 from encagg_cli.federation.setup import Setup
 from encagg_cli.federation.simulate import plain_mean, record
@@ -36,9 +37,19 @@ class Recipe:
     epochs: int | None = None
     seed: int = 0
 
-    def setup(self, data_dir: Path | None) -> Setup:
+    def check_data(self, data_dir: Path | None) -> None:
+        """Raise UsageError or UnusableInput where the recipe's data set is not there."""
         if self.dataset != "digits" and data_dir is None:
             raise UsageError(f"the recipe {self.name} needs {self.dataset}", hint="name its folder: --data-dir DIR")
+        datasets.load(self.dataset, data_dir)
+
+    @property
+    def learning_rate(self) -> float:
+        """The server's, where updates are gradients."""
+        return self.setup(None).training.learning_rate
+
+    def setup(self, data_dir: Path | None) -> Setup:
+        """The federation to train."""
         return Setup(
             dataset=self.dataset,
             data_dir=data_dir,
@@ -140,6 +151,15 @@ def recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
+def is_made(chosen: Recipe, folder: Path) -> bool:
+    """Whether its runs are there already."""
+    return _finished(chosen, folder).is_file()
+
+
+def _finished(chosen: Recipe, folder: Path) -> Path:
+    return folder / f"{chosen.name}.done"
+
+
 def make(
     chosen: Recipe, folder: Path, data_dir: Path | None, progress: Callable[[int, int], None] = lambda done, of: None
 ) -> tuple[Path, Path]:
@@ -148,8 +168,7 @@ def make(
     Runs that are there already are used as they are.
     """
     honest, flipped = folder / chosen.name, folder / f"{chosen.name}.flipped"
-    finished = folder / f"{chosen.name}.done"
-    if finished.is_file():
+    if is_made(chosen, folder):
         return honest, flipped
     federation = Federation(chosen.setup(data_dir))
     folder.mkdir(parents=True, exist_ok=True)
@@ -169,7 +188,7 @@ def make(
             step = plain_mean(uploads, np.isfinite(uploads.norms))
             previous, model = model, model if step is None else (model + rate * step).astype(np.float32)
             progress(number + 1, federation.setup.rounds)
-    finished.touch()
+    _finished(chosen, folder).touch()
     return honest, flipped
 
 

@@ -73,7 +73,7 @@ class ByteBar:
 
 
 class Bar:
-    """A bar for work that reports how much of it is done."""
+    """A bar for work that reports how much of it is done; it appears with the first report."""
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -81,17 +81,17 @@ class Bar:
 
     def show(self, done: int, of: int) -> None:
         """Show that `done` of `of` parts are done."""
-        if self._progress is not None:
-            self._progress.update(self._progress.task_ids[0], completed=done, total=of)
-
-    def __enter__(self) -> "Bar":
-        if console.stderr().is_terminal:
+        if self._progress is None and console.stderr().is_terminal:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self._progress = Progress(*columns, console=console.stderr(), transient=True)
-            self._progress.add_task(self._what, total=None)
+            self._progress.add_task(self._what, total=of)
             self._progress.start()
+        if self._progress is not None:
+            self._progress.update(self._progress.task_ids[0], completed=done, total=of)
+
+    def __enter__(self) -> "Bar":
         return self
 
     def __exit__(

@@ -14,6 +14,9 @@ from encagg_cli.bench import runner
 from encagg_cli.bench.cells import Cell, draw_known_benign, grid
 from encagg_cli.bench.run_cell import run_cell
 from encagg_cli.cli import main
+from encagg_cli.cli.progress import Bar
+from encagg_cli.rounds.layout import Parameter
+from encagg_cli.rounds.writer import RoundWriter
 
 FEW = ["--attack", "sign-flip", "--ratio", "0.25", "--known-benign", "3", "--workers", "1", "--method", "k-means"]
 
@@ -127,6 +130,14 @@ def test_methods_that_need_the_number_of_attackers_are_told_the_truth(honest_run
         (["--method", "nonsense"], 2, "nonsense"),
         (["--attack", "nonsense"], 2, "nonsense"),
         (["--known-benign", "12"], 2, "12"),
+        (["--known-benign", "3", "--ratio", "0.2", "--ratio", "0.9"], 2, "only 9 are not known-benign"),
+        (["--ratio", "0.01"], 2, "no attacker at all"),
+        (["--ratio", "0.98"], 2, "no honest client"),
+        (["--attack", "lie", "--attack", "label-flip"], 2, "label-flip needs updates trained on changed labels"),
+        (["--attack", "adaptive"], 2, "--known-benign K"),
+        (["--method", "anchored-views"], 2, "--known-benign K"),
+        (["--method", "fltrust"], 2, "fltrust needs the stored root gradient"),
+        (["--method", "k-means", "--method", "k-means"], 2, "named twice"),
         (["--recipe", "nonsense"], 2, "nonsense"),
         (["--recipe", "mnist-dirichlet-a"], 2, "--data-dir"),
     ],
@@ -138,7 +149,62 @@ def test_what_cannot_be_meant_is_a_usage_error(
     runs = ["--runs-dir", str(tmp_path / "runs")]
     assert main(["bench", str(honest_run), "-o", str(output), "--workers", "1", *runs, *options]) == code
     assert message in capsys.readouterr().err
-    assert not output.exists()
+    assert not list(tmp_path.iterdir())  # nothing was trained, no cell was run
+
+
+def test_an_attack_that_needs_what_the_run_lacks_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    with RoundWriter(run, 0, session="s", parameters=[Parameter("update", (30,), 0)]) as writer:
+        for row, update in enumerate(np.random.default_rng(0).standard_normal((12, 30)).astype(np.float32)):
+            writer.add(f"c{row}", update)
+    output = tmp_path / "bench.parquet"
+    options = ["--known-benign", "3", "--workers", "1", "--method", "k-means", "--ratio", "0.25"]
+    assert main(["bench", str(run), "-o", str(output), *options, "--attack", "xfed-like"]) == 4
+    message = " ".join(capsys.readouterr().err.split())
+    assert f"{run}: xfed-like needs the global model of every round" in message
+    assert main(["bench", str(run), "-o", str(output), *options]) == 0  # the bench's own: left out, with a word
+    message = " ".join(capsys.readouterr().err.split())
+    assert "xfed-like needs the global model of every round" in message
+    assert "label-flip needs updates trained on changed labels" in message
+    attacks_run = set(pq.read_table(output).column("attack").to_pylist())
+    assert "lie" in attacks_run
+    assert not {"xfed-like", "label-flip"} & attacks_run
+
+
+def test_shares_of_the_bench_that_a_run_does_not_allow_are_left_out(
+    honest_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "bench.parquet"
+    options = ["--attack", "ipm", "--known-benign", "5", "--workers", "1", "--method", "k-means"]
+    assert main(["bench", str(honest_run), "-o", str(output), *options]) == 0
+    assert set(pq.read_table(output).column("ratio").to_pylist()) == {0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6}
+    assert "only 7 are not known-benign" in " ".join(capsys.readouterr().err.split())
+
+
+def test_nothing_is_trained_before_all_that_was_named_is_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty, kept = tmp_path / "empty", tmp_path / "kept"
+    empty.mkdir()
+    recipes = ["--recipe", "digits-small", "--recipe", "mnist-dirichlet-a", "--runs-dir", str(kept)]
+    output = ["-o", str(tmp_path / "bench.parquet"), "--workers", "1"]
+    assert main(["bench", *recipes, *output, "--data-dir", str(empty)]) == 4
+    assert "train-images" in capsys.readouterr().err
+    assert main(["bench", *recipes, *output, "--data-dir", str(tmp_path / "nowhere")]) == 2
+    assert main(["bench", "--recipe", "digits-small", "--runs-dir", str(kept), *output, "--method", "nonsense"]) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty"]
+
+
+def test_no_bar_is_shown_for_what_is_not_done(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with Bar("training"):
+        pass
+    assert not capsys.readouterr().err
+    with Bar("training") as bar:
+        bar.show(1, 2)
+    assert capsys.readouterr().err
 
 
 def test_a_bench_needs_honest_rounds(attacked_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
