@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,9 +47,17 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "ENCAGG"},
 )
+
+
+def _help(docstring: str) -> str:
+    """A docstring for a terminal of any width: each paragraph one line, examples (which are indented) as they stand."""
+    paragraphs = cleandoc(docstring).split("\n\n")
+    return "\n\n".join(text if text.startswith(" ") else text.replace("\n", " ") for text in paragraphs)
+
+
 for _name in COMMANDS:
     _module = import_module(f"encagg_cli.cli.{_name}")
-    app.command(_name, **getattr(_module, "COMMAND_OPTIONS", {}))(_module.command)
+    app.command(_name, help=_help(_module.command.__doc__))(_module.command)
 
 
 def _print_version(wanted: bool) -> None:

@@ -45,9 +45,11 @@ def command(
 
       encagg attack runs/honest -o runs/lie --attack lie --ratio 0.3
 
-      encagg attack runs/honest -o runs/mix --attack lie --attack 'min-max(noise=1.0)' --schedule 'always(choice=mix)'
+      encagg attack runs/honest -o runs/two --attack lie --attack min-max
 
-      encagg attack runs/honest -o runs/aimed --attack 'agr-tailored(target=multi-krum(f=oracle))' --ratio 0.2
+      encagg attack runs/honest -o runs/on --attack lie --schedule always
+
+      encagg attack runs/honest -o runs/aimed --attack fang-krum --ratio 0.2
     """
     from encagg_cli import attacks
     from encagg_cli.attacks.schedule import get_schedule

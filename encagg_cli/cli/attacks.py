@@ -12,7 +12,14 @@ from encagg_cli import console
 def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """List the attacks and schedules: what each does and needs, its settings and their defaults."""
+    """List the attacks and schedules: what each does and needs, its settings and their defaults.
+
+    [bold]Examples[/bold]
+
+      encagg attacks
+
+      encagg attacks --json
+    """
     from encagg_cli.attacks import available
     from encagg_cli.attacks.schedule import SCHEDULES
 

@@ -60,7 +60,7 @@ def command(
 
       encagg bench runs/mine -o bench.parquet
 
-      encagg bench runs/mine --attack lie --attack 'min-max(noise=1.0)' --ratio 0.2 --method encagg --method k-means
+      encagg bench runs/mine --attack lie --ratio 0.2 --method encagg -o b.parquet
 
       encagg bench --recipe all --data-dir data
     """

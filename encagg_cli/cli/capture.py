@@ -85,7 +85,7 @@ def command(
 
       encagg capture runs/mnist -- python train.py --lr 0.1
 
-      encagg capture runs/mnist --from spool --weights --trusted hospital-1,hospital-2
+      encagg capture runs/mnist --from spool --weights --trusted site-1,site-2
 
       encagg capture runs/mnist --watch spool --idle 60
     """

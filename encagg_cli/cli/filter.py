@@ -91,11 +91,11 @@ def command(
 
       encagg filter runs/mnist -o verdicts.parquet
 
-      encagg filter runs/mnist -o verdicts.parquet --method encagg --method 'multi-krum(f=8)'
+      encagg filter runs/mnist -o v.parquet --method encagg --method 'krum(f=8)'
 
-      encagg filter runs/mnist -o verdicts.parquet --trusted hospital-1,hospital-2 --rounds 10:20
+      encagg filter runs/mnist -o v.parquet --trusted site-1,site-2 --rounds 10:20
 
-      encagg filter runs/large -o verdicts.parquet --method all --memory 2GB --engine dask --scheduler tcp://head:8786
+      encagg filter runs/large -o v.parquet --method all --memory 2GB --workers 8
     """
     from encagg_cli.cli.progress import ByteBar
     from encagg_cli.cli.summary import as_document, print_summary

@@ -36,7 +36,7 @@ def command(
 
       encagg filter runs/mnist -o verdicts.parquet --trace trace.h5
 
-      encagg report verdicts.parquet --run runs/mnist --trace trace.h5 -o report.html
+      encagg report verdicts.parquet --trace trace.h5 -o report.html
 
       encagg score verdicts.parquet --min-recall 0.9 --json > score.json
 

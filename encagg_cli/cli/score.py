@@ -132,11 +132,15 @@ def command(
 
       encagg score verdicts.parquet --labels labels.csv --by attack
 
-      encagg score verdicts.parquet --min-recall 0.9 --min-recall lie=0.8 --max-clean-fpr 0.02 --junit gates.xml
+      encagg score verdicts.parquet --min-recall 0.9 --min-recall lie=0.8
+
+      encagg score verdicts.parquet --max-clean-fpr 0.02 --junit gates.xml
 
       encagg score verdicts.parquet --max-rejected 0.3   (no labels: production)
 
-      encagg score verdicts.parquet --json > score.json; later: --baseline score.json --max-drop 0.02
+      encagg score verdicts.parquet --json > score.json
+
+      encagg score newer.parquet --baseline score.json --max-drop 0.02
     """
     from encagg_cli.kinds import expect_run, expect_verdicts
     from encagg_cli.score.gate import Bound, parse_bounds, parse_drops, parse_share

@@ -52,7 +52,7 @@ def command(
 
       encagg simulate runs/lie --attack lie --ratio 0.6 --method encagg
 
-      encagg simulate runs/mix --attack lie --attack min-max --schedule 'always(choice=mix)'
+      encagg simulate runs/two --attack lie --attack min-max --schedule always
 
       encagg simulate runs/mnist --dataset mnist --data-dir data --model cnn
     """

@@ -1,13 +1,15 @@
 """What every command has in common: exit codes, closed pipes, tracebacks."""
 
+import inspect
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from encagg_cli import console
-from encagg_cli.cli import main
+from encagg_cli.cli import COMMANDS, main
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "digits.verdicts.parquet"
 
@@ -57,3 +59,24 @@ def test_an_unknown_option_comes_with_a_hint(
     complaint = capsys.readouterr().err.splitlines()
     assert "No such option" in complaint[0]
     assert hint in complaint[1]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_every_example_on_one_line_of_eighty_columns(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    docstring = inspect.cleandoc(import_module(f"encagg_cli.cli.{command}").command.__doc__)
+    examples = [line.strip() for line in docstring.splitlines() if line.startswith("  encagg ")]
+    assert examples
+    assert main([command, "--help"]) == 0
+    shown = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert set(examples) <= set(shown)
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in {"methods", "attacks", "demo"}])
+def test_a_command_without_arguments_says_what_it_lacks(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command]) == 2
+    complaint = capsys.readouterr().err.splitlines()
+    assert len(complaint) == 2
+    assert "--help" in complaint[1] or "name a captured run" in complaint[1]
