@@ -8,6 +8,7 @@ from encagg_cli import attacks as attack_registry
 from encagg_cli.attacks import AttackNeed
 from encagg_cli.attacks.schedule import check_share
 from encagg_cli.bench.cells import HARDER, PUBLISHED, SHARES, Cell, draw_known_benign, grid
+from encagg_cli.bench.from_sketches import runs_from_sketches
 from encagg_cli.bench.recipes import RECIPES, is_made, make, recipe
 from encagg_cli.bench.runner import Subject
 from encagg_cli.console import counted
@@ -27,6 +28,12 @@ class Bench:
     methods: Sequence[str]
     cells: Sequence[Cell]
     skipped: Sequence[str]
+
+    @property
+    def from_sketches(self) -> int:
+        """How many cells need no crafted update."""
+        filters = [get(text) for text in self.methods]
+        return sum(runs_from_sketches(cell, filters) for cell in self.cells)
 
 
 def plan_bench(

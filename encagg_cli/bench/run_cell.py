@@ -22,7 +22,7 @@ from encagg_cli.bench.cells import Cell, draw_known_benign
 from encagg_cli.bench.from_sketches import MixedRound, mix_round, needs_of_all, runs_from_sketches
 from encagg_cli.bench.oracle import best_counts, harm, oracle_scores, ordered_pairs
 from encagg_cli.bench.poisoned import Honest, Poisoned, PoisonedRound
-from encagg_cli.bench.table import NO_FILTER
+from encagg_cli.bench.table import NO_FILTER, ORACLE
 from encagg_cli.engine.blas import one_blas_thread
 from encagg_cli.filters import Decision, Filter, canonical, get
 from encagg_cli.filters.passes import sketch_for
@@ -140,7 +140,7 @@ def _judge(
         wins, pairs = ordered_pairs(score[counted], poisoned[counted])
         yield {
             **common,
-            "method": f"oracle:{name}",
+            "method": f"{ORACLE}{name}",
             "told_f": True,
             **dict(zip(("tp", "fp", "tn", "fn"), (tp, fp, tn, fn), strict=True)),
             "wins": wins,

@@ -1,6 +1,6 @@
 """A bench in figures: by run and method, the mean over cells of attack and share, with intervals over rounds."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +9,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from encagg_cli.attacks.scene import generator
+from encagg_cli.bench.table import NO_FILTER
 
 _COUNTS = ("tp", "fp", "tn", "fn", "wins", "pairs")
 RESAMPLES = 1000
 _RNG_SEED = 0
+
+CellOf = tuple[str, float]
+"""Attack and share."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,9 @@ class MethodSummary:
     fpr           honest uploads rejected in attacked rounds; `clean_fpr` in rounds without attack
     auroc         ordered pairs within rounds, over all attacked cells
     angle         median over attacked rounds of the angle between the aggregate and the honest mean, in degrees
+    harm          mean over cells of `‖aggregate - honest mean‖ / ‖honest mean‖`; None where a rule's aggregate is not
+                  its weights times the updates
+    harm_share    mean over cells of the harm, divided by that of the plain mean of all uploads (no filter)
     """
 
     run: str
@@ -38,6 +45,8 @@ class MethodSummary:
     clean_fpr: float | None
     auroc: float | None
     angle: float | None
+    harm: float | None
+    harm_share: float | None
     milliseconds: float | None
 
     def as_json(self) -> dict[str, Any]:
@@ -54,34 +63,67 @@ class MethodSummary:
             "clean_fpr": self.clean_fpr,
             "auroc": self.auroc,
             "angle": self.angle,
+            "harm": self.harm,
+            "harm_share": self.harm_share,
             "milliseconds": self.milliseconds,
         }
 
 
 def summarise(table: pa.Table) -> list[MethodSummary]:
     """Summaries of all methods, by run, best mean F1 first."""
-    columns = {
+    columns = columns_of(table)
+    summaries = []
+    for run in dict.fromkeys(columns["run"]):
+        here = columns["run"] == run
+        unfiltered = _harms({name: values[here & (columns["method"] == NO_FILTER)] for name, values in columns.items()})
+        for method in dict.fromkeys(columns["method"][here]):
+            chosen = here & (columns["method"] == method)
+            rows = {name: values[chosen] for name, values in columns.items()}
+            summaries.append(_summary(run, method, rows, unfiltered))
+    order = {run: place for place, run in enumerate(dict.fromkeys(columns["run"]))}
+    return sorted(summaries, key=lambda s: (order[s.run], -1.0 if s.f1 is None else -s.f1))
+
+
+def columns_of(table: pa.Table) -> dict[str, NDArray[Any]]:
+    """A bench's columns as arrays, words as objects."""
+    return {
         name: table.column(name).combine_chunks().to_numpy(zero_copy_only=False)
         if not pa.types.is_dictionary(table.schema.field(name).type)
         else np.array(table.column(name).to_pylist(), dtype=object)
         for name in table.column_names
     }
-    summaries = []
-    for run in dict.fromkeys(columns["run"]):
-        for method in dict.fromkeys(columns["method"][columns["run"] == run]):
-            chosen = (columns["run"] == run) & (columns["method"] == method)
-            summaries.append(_summary(run, method, {name: values[chosen] for name, values in columns.items()}))
-    order = {run: place for place, run in enumerate(dict.fromkeys(columns["run"]))}
-    return sorted(summaries, key=lambda s: (order[s.run], -1.0 if s.f1 is None else -s.f1))
 
 
-def _summary(run: str, method: str, rows: dict[str, NDArray[Any]]) -> MethodSummary:
+def cell_f1(rows: Mapping[str, NDArray[Any]]) -> dict[CellOf, float]:
+    """F1 by cell of attack and share, micro over rounds and seeds; cells where it is undefined are left out."""
+    cells, _, totals, _ = _totals(rows)
+    return {cell: float(value) for cell, value in zip(cells, _f1(totals), strict=True) if np.isfinite(value)}
+
+
+def _totals(
+    rows: Mapping[str, NDArray[Any]],
+) -> tuple[list[CellOf], NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
+    """Attacked cells, the place among them of each attacked row, the counts by cell (cells, 6) and by row."""
     attacked = rows["attack"] != ""
     cells, places = _cells(rows["attack"][attacked], rows["ratio"][attacked])
     counts = np.stack([rows[name][attacked].astype(np.float64) for name in _COUNTS], axis=1)
-    totals = _add(places, counts, len(cells))
+    return cells, places, _add(places, counts, len(cells)), counts
+
+
+def _harms(rows: Mapping[str, NDArray[Any]]) -> dict[CellOf, float]:
+    """Mean harm by attacked cell, over the rounds in which it is defined."""
+    known = (rows["attack"] != "") & np.isfinite(rows["harm_distance"].astype(np.float64))
+    cells, places = _cells(rows["attack"][known], rows["ratio"][known])
+    sums = np.bincount(places, rows["harm_distance"][known].astype(np.float64), minlength=len(cells))
+    return dict(zip(cells, (sums / np.maximum(np.bincount(places, minlength=len(cells)), 1)).tolist(), strict=True))
+
+
+def _summary(run: str, method: str, rows: dict[str, NDArray[Any]], unfiltered: Mapping[CellOf, float]) -> MethodSummary:
+    cells, places, totals, counts = _totals(rows)
     f1 = _f1(totals)
+    attacked = rows["attack"] != ""
     clean = ~attacked
+    harms = _harms(rows)
     by_attack = {name: _mean(f1[[c[0] == name for c in cells]]) for name in dict.fromkeys(c[0] for c in cells)}
     by_ratio = {ratio: _mean(f1[[c[1] == ratio for c in cells]]) for ratio in sorted({c[1] for c in cells})}
     known = {name: value for name, value in by_attack.items() if value is not None}
@@ -98,11 +140,13 @@ def _summary(run: str, method: str, rows: dict[str, NDArray[Any]]) -> MethodSumm
         clean_fpr=_share(rows["fp"][clean].sum(), rows["tn"][clean].sum()),
         auroc=float(counts[:, 4].sum() / counts[:, 5].sum()) if counts[:, 5].sum() else None,
         angle=_median(rows["harm_angle"][attacked].astype(np.float64)),
+        harm=_mean(harms.values()),
+        harm_share=_mean(value / unfiltered[cell] for cell, value in harms.items() if unfiltered.get(cell, 0.0) > 0),
         milliseconds=_median(rows["milliseconds"].astype(np.float64)),
     )
 
 
-def _cells(attacks: NDArray[Any], ratios: NDArray[Any]) -> tuple[list[tuple[str, float]], NDArray[np.intp]]:
+def _cells(attacks: NDArray[Any], ratios: NDArray[Any]) -> tuple[list[CellOf], NDArray[np.intp]]:
     """The cells of attack and share, and each row's place among them."""
     pairs = list(zip(attacks.tolist(), ratios.tolist(), strict=True))
     cells = list(dict.fromkeys(pairs))
@@ -142,7 +186,7 @@ def _interval(
 
 
 def _mean(values: NDArray[np.float64] | Iterable[float]) -> float | None:
-    known = np.asarray(values, dtype=np.float64)
+    known = np.array(list(values), dtype=np.float64)
     known = known[np.isfinite(known)]
     return float(known.mean()) if len(known) else None
 

@@ -12,6 +12,8 @@ _WORD = pa.dictionary(pa.int32(), pa.string())
 
 NO_FILTER: Final = "no-filter"  # the plain mean of all finite uploads: what every filter is compared with
 
+ORACLE: Final = "oracle:"  # begins the names of scores that are told who is honest
+
 # The oracle's rows have the method "oracle:cosine" and the like; `told_f` marks methods that were told the number of
 # attackers. Known-benign clients are in no count.
 SCHEMA: Final = pa.schema(

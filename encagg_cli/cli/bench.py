@@ -10,6 +10,7 @@ from encagg_cli import console
 from encagg_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from encagg_cli.bench.against_oracle import Gap
     from encagg_cli.bench.summary import MethodSummary
 
 
@@ -54,7 +55,9 @@ def command(
     """Try every attack, at every share of attackers, against every method, on captured honest rounds.
 
     Methods that must know the number of attackers are told the truth, and marked with *. Finished cells are kept, so an
-    interrupted bench goes on where it stopped.
+    interrupted bench goes on where it stopped. Attacks that weigh and add up honest updates (sign-flip, scaling, ipm,
+    min-max, …) need not be crafted for methods that look at distances and angles alone: each honest round is read once,
+    and its sketch kept beside the run.
 
     [bold]Examples[/bold]
 
@@ -64,6 +67,7 @@ def command(
 
       encagg bench --recipe all --data-dir data
     """
+    from encagg_cli.bench.against_oracle import gaps
     from encagg_cli.bench.plan import plan_bench
     from encagg_cli.bench.runner import read_results, run_bench
     from encagg_cli.bench.summary import summarise
@@ -93,6 +97,9 @@ def command(
         )
     for line in bench.skipped:
         console.note(f"skipped: {line}")
+    if bench.from_sketches:
+        cells = console.counted(len(bench.cells), "cell")
+        console.note(f"{bench.from_sketches} of {cells} need no crafted update: sketches of the honest rounds tell")
     with Bar("benching") as bar:
         run_bench(
             bench.cells,
@@ -103,35 +110,46 @@ def command(
             force=force,
             progress=bar.show,
         )
-    summaries = summarise(read_results(output))
+    results = read_results(output)
+    summaries, behind = summarise(results), gaps(results)
     if markdown is not None:
         with published(markdown, force=force) as partial:
-            partial.write_text(as_markdown(summaries), encoding="utf-8")
+            partial.write_text(as_markdown(summaries, behind), encoding="utf-8")
     if as_json:
-        document = {"schema": "encagg-bench-1", "results": [summary.as_json() for summary in summaries]}
+        document = {
+            "schema": "encagg-bench-1",
+            "results": [summary.as_json() for summary in summaries],
+            "against_oracle": [gap.as_json() for gap in behind],
+        }
         typer.echo(json.dumps(document, indent=2))
     else:
-        _print(summaries)
+        _print(summaries, behind)
     console.note(f"results: {output}")
 
 
-def _print(summaries: "list[MethodSummary]") -> None:
+def _print(summaries: "list[MethodSummary]", behind: "list[Gap]") -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from encagg_cli.bench.text import HEADINGS, cells
+    from encagg_cli.bench.text import sections
 
     for run in dict.fromkeys(summary.run for summary in summaries):
-        table = Table(title=console.plain(run), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-        for index, heading in enumerate(HEADINGS):
-            table.add_column(heading, justify="left" if index == 0 else "right", overflow="fold", no_wrap=index > 0)
-        for summary in summaries:
-            if summary.run == run:
-                table.add_row(*map(console.plain, cells(summary)))
-        console.stdout().print(table)
+        of_run = [summary for summary in summaries if summary.run == run]
+        for section in sections(of_run, [gap for gap in behind if gap.run == run]):
+            console.stdout().print(console.plain(section.title), style="italic", markup=False, soft_wrap=True)
+            table = Table(box=SIMPLE_HEAD, pad_edge=False)
+            for index, heading in enumerate(section.headings):
+                table.add_column(heading, justify="left" if index == 0 else "right", overflow="fold", no_wrap=index > 0)
+            for row in section.rows:
+                table.add_row(*map(console.plain, row))
+            console.stdout().print(table)
     console.note(
         "F1: mean over attacks and shares, ±: half its 95 % interval over rounds. worst: least F1 of an attack."
     )
     console.note(
         "clean: FPR in rounds without attack. *: told the true number of attackers. oracle: told who is honest."
+    )
+    console.note(
+        "harm: the aggregate's distance from the honest mean, in lengths of that mean. gap: F1 of the best threshold "
+        "on an oracle's score, less the method's."
     )

@@ -77,6 +77,7 @@ def test_results_are_one_file_and_one_document(
     assert bench(honest_run, output, "--json", "--markdown", str(tmp_path / "bench.md")) == 0
     document = json.loads(capsys.readouterr().out)
     assert {result["method"].partition(":")[0] for result in document["results"]} == {"k-means", "no-filter", "oracle"}
+    assert {gap["method"] for gap in document["against_oracle"]} == {"k-means"}
     table = pq.read_table(output)
     assert set(table.column("ratio").to_pylist()) == {0.0, 0.25}
     assert "k-means" in (tmp_path / "bench.md").read_text(encoding="utf-8")
@@ -205,6 +206,18 @@ def test_no_bar_is_shown_for_what_is_not_done(
     with Bar("training") as bar:
         bar.show(1, 2)
     assert capsys.readouterr().err
+
+
+def test_the_tables_fit_a_terminal(
+    honest_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert bench(honest_run, tmp_path / "bench.parquet", "--method", "anchored-views") == 0
+    printed = capsys.readouterr()
+    assert all(len(line) <= 80 for line in printed.out.splitlines() if str(honest_run) not in line)
+    for title in ("harm to the aggregate", "k-means against the best oracle", "anchored-views against the best oracle"):
+        assert title in printed.out
+    assert "2 of 2 cells need no crafted update" in " ".join(printed.err.split())
 
 
 def test_a_bench_needs_honest_rounds(attacked_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
