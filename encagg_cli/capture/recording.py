@@ -2,12 +2,13 @@
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ from encagg_cli.rounds.layout import EXAMPLES_UNKNOWN, Parameter
 from encagg_cli.rounds.limits import as_client_id, check_upload
 from encagg_cli.rounds.storage import Upload
 from encagg_cli.rounds.writer import RoundWriter
+
+_HANDED_ON_BYTES: Final = 2**18  # of small rows, before the background is woken
 
 if TYPE_CHECKING:
     from encagg_cli.capture.recorder import Recorder
@@ -42,8 +45,10 @@ class RoundRecording:
         self._recorder = recorder
         self._is_open = True
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # held again by the handler of a signal that came while it was held
         self._clients: set[str] = set()
+        self._waiting: list[tuple[Upload, NDArray[np.generic]]] = []
+        self._waiting_bytes = 0
         self._vectors: dict[str, NDArray[np.float32]] = {}
         self._buffers: RowBuffers | None = None
         self._writer: RoundWriter | None = None  # belongs to the background once it is there
@@ -93,9 +98,11 @@ class RoundRecording:
             name: str = as_client_id(client_id)
             examples = EXAMPLES_UNKNOWN if num_examples is None else int(num_examples)
             is_trusted = name in self._recorder.trusted if trusted is None else bool(trusted)
-            check_upload(self.number, Upload(name, examples, is_trusted, poisoned, attack))
+            upload = Upload(name, examples, is_trusted, None if poisoned is None else bool(poisoned), attack)
+            check_upload(self.number, upload)
             known_as = self._recorder.pseudonym(name)
-            upload = Upload(known_as, examples, is_trusted, None if poisoned is None else bool(poisoned), attack)
+            if known_as != name:
+                upload = replace(upload, client_id=known_as)
             self._claim(known_as, name)
             try:
                 self._hand_over(upload, update, f"round {self.number}, client {name!r}")
@@ -109,7 +116,7 @@ class RoundRecording:
         """Publish the round; when this returns, it is on the disk. Does nothing the second time."""
         if not self._is_open or self._pid != os.getpid():
             return
-        self._end()
+        self._end(is_given_up=False)
         if not self.is_recorded:
             return
         try:
@@ -178,10 +185,27 @@ class RoundRecording:
         except BaseException:
             buffers.give_back(row)
             raise
-        self._recorder.background.submit(self._in_background(lambda: self._write(upload, row), buffers, row))
+        self._wait_in_line(upload, row, buffers)
         if overflowed and not self._told_of_overflow:
             self._told_of_overflow = True
             say(f"{whose}: values out of the range of {self._recorder.stored_type} are stored as infinite")
+
+    def _wait_in_line(self, upload: Upload, row: NDArray[np.generic], buffers: RowBuffers) -> None:
+        """Hand an upload to the background, small ones together: to wake it costs more than what it does with one."""
+        with self._lock:
+            if not self._is_open:
+                buffers.give_back(row)
+                raise UsageError(f"round {self.number} is closed already")
+            self._waiting.append((upload, row))
+            self._waiting_bytes += row.nbytes
+            if self._waiting_bytes >= _HANDED_ON_BYTES or 2 * len(self._waiting) >= buffers.count:
+                self._hand_on()
+
+    def _hand_on(self) -> None:
+        with self._lock:
+            uploads, self._waiting, self._waiting_bytes = self._waiting, [], 0
+            if uploads:
+                self._recorder.background.submit(lambda: self._write(uploads))
 
     def _prepared(self, update: Update, whose: str) -> RowBuffers:
         """The buffers of this round; the first upload has the background begin the file."""
@@ -198,7 +222,7 @@ class RoundRecording:
                 # The first vector is on its way beside the rows; a second one would make more than three updates.
                 held = max(0, len(vectors) - 1)
                 self._buffers.hold(held)
-                recorder.background.submit(self._in_background(lambda: self._open(parameters, vectors, held)))
+                recorder.background.submit(lambda: self._open(parameters, vectors, held))
             return self._buffers
 
     def _tried(self, update: Update, whose: str) -> tuple[Parameter, ...]:
@@ -215,35 +239,28 @@ class RoundRecording:
         flatten.flatten(update, parameters, stored_type, row, whose)
         return parameters
 
-    def _in_background(
-        self, work: Callable[[], None], buffers: RowBuffers | None = None, row: NDArray[Any] | None = None
-    ) -> Callable[[], None]:
-        def call() -> None:
-            try:
-                if self._error is None and (self._writer is not None or row is None):
-                    work()
-            except Exception as error:  # noqa: BLE001 - training is told at its next call
-                self._error = error
-                self.give_up()
-            finally:
-                if buffers is not None and row is not None:
-                    buffers.give_back(row)
-
-        return call
-
     # In the background:
 
     def _open(self, parameters: tuple[Parameter, ...], vectors: dict[str, NDArray[np.float32]], held: int) -> None:
         try:
             self._writer = self._recorder.open_writer(self.number, parameters, vectors)
+        except Exception as error:  # noqa: BLE001 - training is told at its next call
+            self._error = error
         finally:
             vectors.clear()
             self._recorder.buffers().release(held)
 
-    def _write(self, upload: Upload, row: NDArray[np.generic]) -> None:
-        assert self._writer is not None  # _in_background looked
-        self._writer.check(upload)
-        self._writer.add_stored(upload, row)
+    def _write(self, uploads: list[tuple[Upload, NDArray[np.generic]]]) -> None:
+        buffers = self._recorder.buffers()
+        for upload, row in uploads:
+            try:
+                if self._error is None and self._writer is not None:
+                    self._writer.add_stored(upload, row)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._error = error
+                self.give_up()
+            finally:
+                buffers.give_back(row)
 
     def _publish(self) -> Path:
         error, self._error = self._error, None
@@ -260,7 +277,13 @@ class RoundRecording:
         if writer is not None:
             writer.abort()
 
-    def _end(self) -> None:
-        self._is_open = False
+    def _end(self, *, is_given_up: bool = True) -> None:
+        with self._lock:
+            self._is_open = False
+            if is_given_up:
+                for _, row in self._waiting:
+                    self._recorder.buffers().give_back(row)
+                self._waiting = []
+            self._hand_on()
         self._vectors.clear()
         self._recorder.forget(self)

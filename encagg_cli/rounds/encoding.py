@@ -32,6 +32,9 @@ def encode(values: NDArray[np.floating], stored_type: StoredType, out: NDArray[n
     """
     if stored_type == "bfloat16":
         return _encode_bfloat16(values, out)
+    if values.dtype == out.dtype:
+        np.copyto(out, values)
+        return False
     events: list[str] = []
     with np.errstate(over="call", invalid="ignore", under="ignore", call=lambda kind, _: events.append(kind)):
         np.copyto(out, values, casting="unsafe")

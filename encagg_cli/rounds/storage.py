@@ -134,8 +134,9 @@ class RoundStorage:
         For rows that are small together: HDF5's part is made in memory.
         """
         with imaged(self._descriptor) as root:
-            places = self._lay_out(root, beginning, len(rows))
+            places = self._lay_out(root, beginning, 0)
             self._conclude(root, rows)
+            self._extend(self._updates(root), len(rows))
         self._write_vectors(beginning, places)
         for index, row in enumerate(values):
             self.write_row(index, row)

@@ -178,6 +178,16 @@ def test_an_update_without_values_is_refused(tmp_path: Path, nothing):
     assert read(tmp_path / "run", 1).client_ids == ("b",)
 
 
+@pytest.mark.parametrize("nothing", [{}, np.zeros(0), {"a": np.zeros((0, 3))}])
+def test_a_model_without_values_is_refused_and_decides_nothing(tmp_path: Path, nothing):
+    with Recorder(tmp_path / "run") as recorder:
+        with pytest.raises(UnusableInput, match="round 1, global_model: the update holds no values"):
+            recorder.round(1, global_model=nothing)
+        record_one(recorder, 1)
+
+    assert read(tmp_path / "run", 1).client_ids == ("a",)
+
+
 @pytest.mark.parametrize("client", ["", "nul\0", "x" * 1025, "\ud800"])
 def test_an_id_that_cannot_be_stored_is_refused(tmp_path: Path, client):
     with Recorder(tmp_path / "run") as recorder, recorder.round(1) as stored:
