@@ -45,7 +45,9 @@ def command(
     ],
     method: Annotated[
         list[str] | None,
-        typer.Option(help="A filter, such as encagg or 'multi-krum(f=8)'; repeatable. all: every one that can run."),
+        typer.Option(
+            help="A filter: encagg, 'krum(f=8)'; repeatable. Default: anchored-views. all: every one that can run."
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,

@@ -46,12 +46,13 @@ class ByteBar:
 
     def summary(self) -> str:
         """Rounds, bytes, seconds and bytes a second of the pass."""
+        from encagg_cli.rounds.estimate import human_bytes
+
         seconds = perf_counter() - self._started
         if not self._bytes:
-            return f"{seconds:.1f} s; nothing was read: the sketches were kept from an earlier run"
-        return (
-            f"read {self._bytes / 1e6:,.1f} MB of updates in {seconds:.1f} s, {self._bytes / 1e6 / seconds:,.1f} MB/s"
-        )
+            return f"done in {seconds:.1f} s; no update was read again: an earlier run kept what these methods need"
+        rate = human_bytes(self._bytes / seconds)
+        return f"done in {seconds:.1f} s; read {human_bytes(self._bytes)} of updates, {rate}/s"
 
     def __enter__(self) -> "ByteBar":
         self._started = perf_counter()

@@ -26,9 +26,9 @@ def command(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a page that exists.")] = False,
 ) -> None:
-    r"""Write one self-contained page: verdicts over rounds, the plane of any round, suspicion over time, and why.
+    """Write one self-contained page: verdicts over rounds, the plane of any round, suspicion over time, and why.
 
-    The page needs no network and no server; open it in a browser. Writing it needs `pip install 'encagg\[report]'`.
+    The page needs no network and no server; open it in a browser. Writing it needs `pip install vl-convert-python`.
 
     [bold]Examples[/bold]
 

@@ -71,7 +71,9 @@ def print_summary(tally: "Tally", output: Path, run: Path) -> None:
             f"… and {console.counted(len(tally.non_finite) - 5, 'more such upload')}: reason 'non-finite' in {output}"
         )
     console.note(f"verdicts: {output}")
-    console.note(f"next: encagg score {output}")
-    if not tally.labelled:
-        console.note(f"  with --labels FILE: {run} holds no labels")
-    console.note(f"  encagg report {output} -o report.html  shows why")
+    if tally.labelled:
+        console.note(f"next: encagg score {output}")
+    else:
+        console.note(f"next: encagg score {output} --labels FILE    ({run} says of no upload whether it is poisoned)")
+        console.note(f"      encagg score {output} --max-rejected 0.3    needs no labels")
+    console.note(f"      encagg report {output} -o report.html    shows why")

@@ -19,7 +19,7 @@ class Dask(Engine):
         try:
             from distributed import Client, LocalCluster
         except ImportError as error:
-            raise UsageError("--engine dask needs Dask", hint="install it: pip install 'encagg[dask]'") from error
+            raise UsageError("--engine dask needs Dask", hint="pip install distributed") from error
         self._cluster: Any = None
         if scheduler is None:
             self._cluster = LocalCluster(

@@ -69,6 +69,10 @@ class ToldAttackers(Filter):
         if clients and self.f is not None and self.f != "oracle":
             self._sound(number, clients, attacker_count(self.f, clients, Context(np.zeros(clients, dtype=bool))))
 
+    def _room(self, n: int) -> str:
+        most = self.most_attackers(n)
+        return f"f can be {most} at most; " if most >= 0 else ""
+
     def _sound(self, number: int, n: int, f: int) -> bool:
         """Whether the theory admits `f` of `n`; raises UsageError where it does not and `relaxed` is not set."""
         if f <= self.most_attackers(n):
@@ -76,6 +80,7 @@ class ToldAttackers(Filter):
         if not self.relaxed:
             raise UsageError(
                 f"round {number}: {self.name} with f={f} needs {self.theory}, and there are {n} uploads",
-                hint=f"--set {self.name}.relaxed=true runs it outside its theory, and says so in every verdict",
+                hint=f"{self._room(n)}--set {self.name}.relaxed=true runs it outside its theory, and says so in every "
+                "verdict",
             )
         return False

@@ -44,7 +44,7 @@ def plotting_library() -> str:
     try:
         import vl_convert
     except ImportError as error:
-        raise UsageError("a report needs its plotting library", hint="pip install 'encagg[report]'") from error
+        raise UsageError("a report needs its plotting library", hint="pip install vl-convert-python") from error
     bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     # A browser reads every line end as "\n", and the digest is of what it reads.
     return bundle.replace("\r\n", "\n").replace("\r", "\n").replace("</script", "<\\/script")

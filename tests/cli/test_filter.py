@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import h5py
@@ -13,7 +13,7 @@ import pytest
 
 from encagg_cli import Recorder, Run
 from encagg_cli.cli import main
-from encagg_cli.filters import available
+from encagg_cli.filters import DEFAULT_METHOD, available
 from encagg_cli.verdicts.schema import SCHEMA
 
 
@@ -303,3 +303,36 @@ def test_what_a_run_lacks_is_known_before_it_is_read(
 ) -> None:
     assert main(["filter", str(attacked_run), "-o", str(tmp_path / "v.parquet"), "--method", "fltrust"]) == 2
     assert "root gradient" in capsys.readouterr().err
+
+
+def test_help_names_the_default_method(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["filter", "--help"]) == 0
+    words = capsys.readouterr().out.replace("│", " ").split()
+    assert f"Default: {DEFAULT_METHOD}." in " ".join(words)
+
+
+def test_what_comes_next_depends_on_the_labels(
+    attacked_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filtered(attacked_run, tmp_path / "v.parquet")
+    assert f"next: encagg score {tmp_path / 'v.parquet'}\n" in capsys.readouterr().err
+    with Recorder(tmp_path / "unlabelled", trusted=["a", "b"]) as recorder, recorder.round(0) as round_:
+        for client in "abcd":
+            round_.add(client, np.arange(4.0) + ord(client))
+    filtered(tmp_path / "unlabelled", tmp_path / "w.parquet")
+    said = capsys.readouterr().err
+    assert "--labels FILE" in said
+    assert "--max-rejected 0.3    needs no labels" in said
+
+
+def test_a_table_keeps_the_names_on_a_narrow_terminal(
+    attacked_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], set_columns: Callable[[int], None]
+) -> None:
+    set_columns(48)
+    filtered(attacked_run, tmp_path / "v.parquet", "--method", "median", "--method", "cosine-to-known-benign")
+    shown = capsys.readouterr().out.splitlines()
+    (rejecting,) = (number for number, line in enumerate(shown) if "cosine-to-known-benign" in line)
+    (aggregating,) = (number for number, line in enumerate(shown) if "median" in line)
+    assert "aggregates only" in shown[aggregating]
+    assert rejecting < aggregating
+    assert max(map(len, shown)) <= 48

@@ -1,10 +1,10 @@
 """`encagg methods`: the catalogue, for people and for programs."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 
-from encagg_cli import console
 from encagg_cli.cli import main
 from encagg_cli.filters import available
 
@@ -84,10 +84,9 @@ def test_a_description_is_for_users(capsys: pytest.CaptureFixture[str], name: st
 
 @pytest.mark.parametrize("width", [40, 60])
 def test_names_of_methods_and_settings_are_whole_on_narrow_terminals(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+    capsys: pytest.CaptureFixture[str], set_columns: Callable[[int], None], width: int
 ) -> None:
-    monkeypatch.setenv("COLUMNS", str(width))
-    console.stdout.cache_clear()
+    set_columns(width)
     listed = run(capsys)[1].splitlines()
     assert all(any(line.startswith(f"{name} ") for line in listed) for name in available())
     one = run(capsys, "encagg")[1].splitlines()

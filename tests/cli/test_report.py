@@ -103,7 +103,7 @@ def test_without_the_plotting_library_it_says_what_to_install(
     monkeypatch.delitem(sys.modules, "vl_convert", raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
     assert report(path) == 2
-    assert "pip install 'encagg[report]'" in capsys.readouterr().err
+    assert "pip install vl-convert-python" in capsys.readouterr().err
     assert not path.with_name("r.html").exists()
 
 
