@@ -12,6 +12,8 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 COMMANDS_ON_RUNS = (
     ["filter", "{}", "-o", "new.parquet"],
     ["inspect", "{}"],
+    ["attack", "{}", "-o", "new", "--attack", "lie"],
+    ["bench", "{}", "-o", "new.parquet"],
     ["pack", "{}", "new.h5"],
     ["prune", "{}", "--keep-last", "1", "--yes"],
     ["score", "verdicts.parquet", "--run", "{}"],
@@ -81,7 +83,12 @@ def test_a_folder_of_anything_else_holds_no_round(place: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(
-    "command", [["report", "verdicts.parquet", "-o", "r.pdf"], ["pack", "runs/first", "one.parquet"]]
+    "command",
+    [
+        ["report", "verdicts.parquet", "-o", "r.pdf"],
+        ["pack", "runs/first", "one.parquet"],
+        ["bench", "runs/first", "-o", "b.csv"],
+    ],
 )
 def test_an_output_is_not_named_like_another_format(place: Path, command: list[str]) -> None:
     before = sorted(place.iterdir())

@@ -54,9 +54,11 @@ def command(
     from encagg_cli import attacks
     from encagg_cli.attacks.schedule import get_schedule
     from encagg_cli.federation.captured import inject
+    from encagg_cli.kinds import expect_run
     from encagg_cli.rounds.reader import Run
 
     chosen = [attacks.get(text) for text in attack]
+    expect_run(run)
     with ExitStack() as stack:
         stored = stack.enter_context(Run.open(run))
         harmful = None if alternatives is None else stack.enter_context(Run.open(alternatives))

@@ -74,10 +74,14 @@ def command(
     from encagg_cli.bench.text import as_markdown
     from encagg_cli.cli.progress import Bar
     from encagg_cli.engine.choice import available_cores
+    from encagg_cli.kinds import expect_run, refuse_suffix
     from encagg_cli.outputs import published, refuse_existing
 
     if not run and not recipe:
         raise UsageError("there is nothing to bench on", hint="name a captured run, or a recipe: --recipe digits-iid")
+    for path in run or []:
+        expect_run(path)
+    refuse_suffix(output, "results are Parquet", ".parquet")
     refuse_existing(output, force=force)
     if markdown is not None:
         refuse_existing(markdown, force=force)
