@@ -1,0 +1,56 @@
+"""A bench from sketches against one that crafts every upload: `python -m tests.benchmarks.bench_sketches`.
+
+Both ways judge the same cells of one run, in turns; the first crafted turn and the making of the honest sketches are
+counted apart. Prints seconds a cell and their ratio.
+"""
+
+import argparse
+import statistics
+from collections.abc import Callable
+from functools import partial
+from unittest import mock
+
+from encagg_cli import filters
+from encagg_cli.bench import run_cell
+from encagg_cli.bench.cells import Cell
+from encagg_cli.bench.from_sketches import keep_sketches, runs_from_sketches
+from tests.benchmarks.sketch_common import seconds, stored_run, take_turns
+
+METHODS = ("anchored-views", "encagg", "multi-krum(f=oracle,relaxed=true)", "flame(on=updates)")
+ATTACKS = ("sign-flip", "ipm(epsilon=1.0)", "min-max", "mimic")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clients", type=int, default=50)
+    parser.add_argument("--parameters", type=int, default=1_000_000)
+    parser.add_argument("--turns", type=int, default=3)
+    options = parser.parse_args()
+    cells = [Cell("benchmark", attack, 0.3, 0) for attack in ATTACKS]
+    methods = [filters.get(text) for text in METHODS]
+    assert all(runs_from_sketches(cell, methods) for cell in cells)
+    with stored_run(options.clients, options.parameters) as run:
+        making = seconds(lambda: keep_sketches(run.path, methods))
+
+        def judge() -> None:
+            for cell in cells:
+                run_cell.run_cell(cell, run.path, METHODS, None)
+
+        def craft() -> None:
+            with mock.patch.object(run_cell, "runs_from_sketches", return_value=False):
+                judge()
+
+        turns: dict[str, Callable[[], object]] = {"crafted": partial(craft), "from sketches": partial(judge)}
+        taken = {
+            name: statistics.median(times) / len(cells) for name, times in take_turns(options.turns, turns).items()
+        }
+    print(
+        f"{options.clients} clients x {options.parameters:,} parameters, {len(METHODS)} methods; the sketch: {making:.2f} s"
+    )
+    for name, each in taken.items():
+        print(f"{name:14} {each:8.3f} s a cell")
+    print(f"ratio          {taken['crafted'] / taken['from sketches']:8.1f}")
+
+
+if __name__ == "__main__":
+    main()
