@@ -163,8 +163,9 @@ def _choose(
     chosen = [_configured(text, given) for text in named]
     if "all" in texts:
         others, skipped = choose_all(facts_of(run, rounds, trusted), given, finite_uploads(run, rounds))
-        for name, reason in skipped.items():
-            console.note(f"skipped: {name} {reason}")
+        for reason in dict.fromkeys(skipped.values()):
+            names = ", ".join(name for name, why in skipped.items() if why == reason)
+            console.note(f"skipped: {names}: {reason}")
         chosen += others
     return chosen
 

@@ -6,6 +6,7 @@ Not here: filters that need a model and data beside the updates (Zeno, FLShield,
 training protocol and not a filter, and those whose equations are not public (TDFL, MODEL, FedMP, SINE, MESAS).
 """
 
+from difflib import get_close_matches
 from importlib import import_module
 
 from encagg_cli.errors import UsageError
@@ -72,7 +73,9 @@ def available() -> tuple[str, ...]:
 def kind_of(name: str) -> type[Filter]:
     """The class of the filter with that name; raises UsageError."""
     if name not in _MODULES:
-        raise UsageError(f"there is no method {name!r}", hint=f"choose from {', '.join(_MODULES)}")
+        near = get_close_matches(name, _MODULES, n=1)
+        guess = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(f"there is no method {name!r}", hint=f"{guess}choose from {', '.join(_MODULES)}")
     module, attribute = _MODULES[name]
     kind: type[Filter] = getattr(import_module(module), attribute)
     return kind

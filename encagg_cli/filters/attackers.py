@@ -44,7 +44,7 @@ class ToldAttackers(Filter):
         if self.f is None:
             raise UsageError(
                 f"{self.name} must be told the number of attackers",
-                hint=f"--set {self.name}.f=8, a share (0.3), or oracle where the run has ground truth",
+                hint=f"write {self.name}(f=8); or a share (f=0.3), or f=oracle where the run has ground truth",
             )
         check_attacker_count(self.name, self.f)
 
@@ -80,7 +80,6 @@ class ToldAttackers(Filter):
         if not self.relaxed:
             raise UsageError(
                 f"round {number}: {self.name} with f={f} needs {self.theory}, and there are {n} uploads",
-                hint=f"{self._room(n)}--set {self.name}.relaxed=true runs it outside its theory, and says so in every "
-                "verdict",
+                hint=f"{self._room(n)}{self.name}(…,relaxed=true) runs it all the same, and says so in every verdict",
             )
         return False

@@ -86,7 +86,10 @@ class LabelTable:
 def read_labels(path: Path) -> LabelTable:
     """Labels from a CSV, Parquet or JSON file, told apart by what is in it. Raises UnusableInput."""
     if not path.is_file():
-        raise UnusableInput(f"there is no label file {path}")
+        hint = (
+            f"of a run, say --run {path}" if path.is_dir() else "a CSV, Parquet or JSON file: round,client_id,poisoned"
+        )
+        raise UnusableInput(f"there is no label file {path}", hint=hint)
     try:
         with path.open("rb") as stream:
             head = stream.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")

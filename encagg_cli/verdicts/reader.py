@@ -126,7 +126,8 @@ class Verdicts:
             raise
         except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: column names that are not UTF-8
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UnusableInput(f"{self.path} cannot be read as verdicts: {reason}") from error
+            hint = "`encagg filter RUN -o FILE` writes verdicts"
+            raise UnusableInput(f"{self.path} cannot be read as verdicts: {reason}", hint=hint) from error
 
 
 def _is_text(kind: pa.DataType) -> bool:

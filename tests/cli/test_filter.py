@@ -290,7 +290,8 @@ def test_all_runs_what_the_run_allows_and_says_what_it_skipped(
 ) -> None:
     options = ["--method", "all", "--set", "multi-krum.f=9"]  # 9 of 14 is beyond the theory
     verdicts = filtered(attacked_run, tmp_path / "v.parquet", *options)
-    skipped = {line.split()[1] for line in capsys.readouterr().err.splitlines() if line.startswith("skipped:")}
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("skipped: ")]
+    skipped = {name for line in lines for name in line.split(": ")[1].split(", ")}
     ran = {method.partition("(")[0] for method in set(verdicts["method"])}
     assert {"fltrust", "multi-krum", "krum"} <= skipped
     assert {"anchored-views", "encagg", "median", "foolsgold", "mean"} <= ran
@@ -336,3 +337,17 @@ def test_a_table_keeps_the_names_on_a_narrow_terminal(
     assert "aggregates only" in shown[aggregating]
     assert rejecting < aggregating
     assert max(map(len, shown)) <= 48
+
+
+def test_methods_that_are_skipped_for_one_reason_are_told_in_one_line(
+    attacked_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filtered(attacked_run, tmp_path / "v.parquet", "--method", "all", "--rounds", "0")
+    skipped = [line for line in capsys.readouterr().err.splitlines() if line.startswith("skipped: ")]
+    (told,) = (line for line in skipped if "needs the number of attackers (" in line)
+    assert told.startswith("skipped: krum, multi-krum, bulyan, faba, dnc: needs")
+
+
+def test_a_misspelt_method_is_guessed(attacked_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["filter", str(attacked_run), "-o", str(tmp_path / "v.parquet"), "--method", "multikrum"]) == 2
+    assert "did you mean multi-krum? " in capsys.readouterr().err
