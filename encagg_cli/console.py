@@ -97,7 +97,7 @@ def narrowed(
         if Measurement.get(to, unlimited, table).minimum <= to.width:
             break
     if left_out:
-        names = (name.replace("-\n", "").replace("\n", " ") for name in left_out)
+        names = (name.replace("-\n", "-").replace("\n", " ") for name in left_out)
         table.caption = f"(too narrow for: {', '.join(names)})"
         table.caption_justify = "left"
     return table

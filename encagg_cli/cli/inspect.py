@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _SHOWN_ROUNDS = 40
 _SHOWN_NAMES = 6
+_HEADINGS = ("round", "clients", "known-\nbenign", "poisoned", "updates", "digest", "size")
 
 
 def command(
@@ -119,15 +120,20 @@ def _print(found: "RunSummary") -> None:
     out = console.stdout()
     for name, value in _facts(found):
         out.print(f"{name:<12} {console.plain(value)}", markup=False)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("round", "clients", "known-\nbenign", "poisoned"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for heading in ("updates", "digest"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("size", justify="right", no_wrap=True)
-    for item in _shown(found.rounds):
-        table.add_row(*_cells(item))
-    out.print(table)
+    rows = [_cells(item) for item in _shown(found.rounds)]
+
+    def make(left_out: frozenset[str]) -> Table:
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        kept = [index for index, heading in enumerate(_HEADINGS) if heading not in left_out]
+        for index in kept:
+            widest = max(len(row[index]) for row in rows)
+            is_text = _HEADINGS[index] in {"updates", "digest"}
+            table.add_column(_HEADINGS[index], justify="left" if is_text else "right", no_wrap=True, min_width=widest)
+        for row in rows:
+            table.add_row(*(row[index] for index in kept))
+        return table
+
+    out.print(console.narrowed(make, ("digest", "updates", "size", "known-\nbenign", "poisoned")))
 
 
 def _facts(found: "RunSummary") -> list[tuple[str, str]]:

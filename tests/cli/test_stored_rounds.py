@@ -74,6 +74,17 @@ def test_the_table_fits_80_columns_and_hides_no_control_characters(run: Path, ca
     assert "round-000008.h5.partial" in out
 
 
+@pytest.mark.parametrize("width", [32, 50, 66])
+def test_on_a_narrow_terminal_the_table_leaves_columns_out(run: Path, capsys, set_columns, width: int):
+    set_columns(width)
+    assert main(["inspect", str(run)]) == 0
+    table = capsys.readouterr().out.partition("round   clients")[2].splitlines()
+    assert len(table) > 3
+    assert max(map(len, table[1:])) <= width
+    assert not any("…" in line for line in table)
+    assert "(too narrow for: digest" in "".join(table)
+
+
 def test_a_round_in_progress_is_told_from_an_interrupted_one(tmp_path: Path, capsys):
     with Recorder(tmp_path / "run") as recorder:
         with recorder.round(1) as stored:
