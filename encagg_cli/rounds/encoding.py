@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from encagg_cli.rounds import torch_encoding
 from encagg_cli.rounds.layout import STORED_AS, StoredType
 
 BLOCK: Final = 65_536  # elements worked on at a time: stays in the processor's cache, and nothing large is allocated
@@ -30,15 +31,20 @@ def encode(values: NDArray[np.floating], stored_type: StoredType, out: NDArray[n
 
     Returns whether a finite value became infinite because it was out of range.
     """
-    if stored_type == "bfloat16":
-        return _encode_bfloat16(values, out)
-    if values.dtype == out.dtype:
-        np.copyto(out, values)
-        return False
-    events: list[str] = []
-    with np.errstate(over="call", invalid="ignore", under="ignore", call=lambda kind, _: events.append(kind)):
-        np.copyto(out, values, casting="unsafe")
-    return bool(events)
+    if values.dtype == np.float32:
+        if stored_type == "float32":
+            np.copyto(out, values)
+            return False
+        torch = torch_encoding.loaded(stored_type, len(values))
+        if torch is not None:
+            overflowed = False
+            for start in range(0, len(values), torch_encoding.PIECE):
+                piece = values[start : start + torch_encoding.PIECE]
+                target = out[start : start + torch_encoding.PIECE]
+                if not torch_encoding.encode_piece(torch, piece, stored_type, target):
+                    overflowed |= _encode(piece, stored_type, target)
+            return overflowed
+    return _encode(values, stored_type, out)
 
 
 def decode(stored: NDArray[np.generic], stored_type: StoredType, out: NDArray[np.float32]) -> None:
@@ -57,15 +63,29 @@ def norm(stored: NDArray[Any], stored_type: StoredType) -> float:
     """Euclidean norm in float64 of a stored row (n,); not finite exactly where the row is not."""
     squares = np.empty(-(-len(stored) // BLOCK), dtype=np.float64)
     buffer = np.empty(min(BLOCK, len(stored)), dtype=np.float32)
+    torch = torch_encoding.loaded(stored_type, len(stored))
     with np.errstate(invalid="ignore", over="ignore"):
         for index, start in enumerate(range(0, len(stored), BLOCK)):
             block = stored[start : start + BLOCK]
             if stored_type != "float32":
-                decode(block, stored_type, buffer[: len(block)])
-                block = buffer[: len(block)]
+                values = buffer[: len(block)]
+                if torch is None:
+                    decode(block, stored_type, values)
+                else:
+                    torch_encoding.decode(torch, block, stored_type, values)
+                block = values
             # einsum and not a BLAS product: BLAS would take the training's threads.
             squares[index] = np.einsum("i,i->", block, block, dtype=np.float64)
         return float(np.sqrt(squares.sum()))
+
+
+def _encode(values: NDArray[Any], stored_type: StoredType, out: NDArray[Any]) -> bool:
+    if stored_type == "bfloat16":
+        return _encode_bfloat16(values, out)
+    events: list[str] = []
+    with np.errstate(over="call", invalid="ignore", under="ignore", call=lambda kind, _: events.append(kind)):
+        np.copyto(out, values, casting="unsafe")
+    return bool(events)
 
 
 def _encode_bfloat16(values: NDArray[Any], out: NDArray[Any]) -> bool:

@@ -3,11 +3,12 @@
 python -m tests.benchmarks.capture_speed [--clients 20] [--parameters 10000000] [--folder DIR] [--repeats 5]
 
 Prints the median ratio over the repeats, in which both take turns, for float32, the 16-bit types and gzip (against the
-bytes before compression), and what is stored as a share of float32; then gzip's levels by themselves. Needs an idle
-machine with two cores.
+bytes before compression), and what is stored as a share of float32; the 16-bit types again with torch loaded, as it is
+where training uses it; then gzip's levels by themselves. Needs an idle machine with two cores.
 """
 
 import argparse
+import importlib.util
 import os
 import shutil
 import statistics
@@ -20,9 +21,11 @@ from pathlib import Path
 import numpy as np
 
 from encagg_cli import Recorder
+from encagg_cli.rounds.compression import Compression
 from encagg_cli.rounds.encoding import stored_dtype
-from encagg_cli.rounds.layout import COMPRESSED_CHUNK_COLUMNS
+from encagg_cli.rounds.layout import COMPRESSED_CHUNK_COLUMNS, StoredType
 
+SIXTEEN_BITS = (("float16", None), ("bfloat16", None))
 SETTINGS = (("float32", None), ("float16", None), ("bfloat16", None), ("float32", "gzip"), ("bfloat16", "gzip"))
 
 
@@ -40,26 +43,43 @@ def main() -> None:
     print(f"{'stored as':<16}{'round.add + close':>19}{'raw write + fsync':>19}{'ratio':>8}{'bytes':>9}")
     try:
         for dtype, compression in SETTINGS:
-            repeats = options.repeats if compression is None else 1
-            ours, raw = [], []
-            same_bytes = update.astype(stored_dtype(dtype))
-            for _ in range(repeats):
-                raw.append(timed(write_raw, folder / "raw", same_bytes, options.clients))
-                shutil.rmtree(folder / "run", ignore_errors=True)
-                with Recorder(folder / "run", dtype=dtype, compression=compression) as recorder:
-                    recorder.round(1).abort()
-                    ours.append(timed(record, recorder, update, options.clients))
-                stored = (folder / "run" / "round-000002.h5").stat().st_size
-            n_bytes = options.clients * same_bytes.nbytes
-            ratio = statistics.median(a / b for a, b in zip(ours, raw, strict=True))
-            name = dtype + (f" {compression}" if compression else "")
-            print(
-                f"{name:<16}{n_bytes / 1e6 / statistics.median(ours):>14.0f} MB/s"
-                f"{n_bytes / 1e6 / statistics.median(raw):>14.0f} MB/s{ratio:>8.2f}{stored / n_float32:>8.0%}"
-            )
+            measure(dtype, compression, update, folder, options)
+        if importlib.util.find_spec("torch"):
+            importlib.import_module("torch")
+            for dtype, compression in SIXTEEN_BITS:
+                measure(dtype, compression, update, folder, options, ", torch")
     finally:
         shutil.rmtree(folder)
     print_levels(update[:COMPRESSED_CHUNK_COLUMNS])
+
+
+def measure(
+    dtype: StoredType,
+    compression: Compression | None,
+    update: np.ndarray,
+    folder: Path,
+    options: argparse.Namespace,
+    remark: str = "",
+) -> None:
+    """Record and write in turns, and print a line."""
+    ours, raw = [], []
+    same_bytes = update.astype(stored_dtype(dtype))
+    for _ in range(options.repeats if compression is None else 1):
+        raw.append(timed(write_raw, folder / "raw", same_bytes, options.clients))
+        shutil.rmtree(folder / "run", ignore_errors=True)
+        with Recorder(folder / "run", dtype=dtype, compression=compression) as recorder:
+            recorder.round(1).abort()
+            ours.append(timed(record, recorder, update, options.clients))
+        stored = (folder / "run" / "round-000002.h5").stat().st_size
+    n_bytes = options.clients * same_bytes.nbytes
+    ratio = statistics.median(a / b for a, b in zip(ours, raw, strict=True))
+    name = dtype + (f" {compression}" if compression else "") + remark
+    print(
+        f"{name:<16}{n_bytes / 1e6 / statistics.median(ours):>14.0f} MB/s"
+        f"{n_bytes / 1e6 / statistics.median(raw):>14.0f} MB/s{ratio:>8.2f}"
+        f"{stored / options.clients / update.nbytes:>8.0%}",
+        flush=True,
+    )
 
 
 def print_levels(chunk: np.ndarray) -> None:
