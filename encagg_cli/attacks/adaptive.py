@@ -5,20 +5,21 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from encagg_cli.attacks.aimed import Aimed, reach
+from encagg_cli.attacks.aimed import AimedWeighed, reach
 from encagg_cli.attacks.base import Grade
-from encagg_cli.attacks.scene import Columns, Matrix, Scene, Vector, visit
+from encagg_cli.attacks.mixture import HonestRound, Mixture, rows_of
+from encagg_cli.attacks.scene import Matrix, Scene, Vector
 from encagg_cli.errors import UnusableInput
 from encagg_cli.settings import setting
 
-_FLAT = 1e-12  # of the largest variance: an axis below it is rounding
+_FLAT = 1e-6  # of the largest variance: an axis below it is the rounding of float32 products
 
 
 @dataclass(frozen=True)
 class Plane:
-    """The principal plane of all honest updates `x_i` around their mean, `V₂ = Xᵀ · loadings`, and what lies in it.
+    """The principal plane of all honest updates that the attackers have, `V₂ = Gᵀ · loadings`, and what lies in it.
 
-    loadings   (n, 2)
+    loadings   (n, 2)  of the known updates, then the attackers' own
     mean       (2,)    `V₂ᵀ μ`, of the known updates' mean
     shift      (m, 2)  `V₂ᵀ (μ - g_ref)`, for every attacker
     """
@@ -29,7 +30,7 @@ class Plane:
 
 
 @dataclass(kw_only=True)
-class Adaptive(Aimed):
+class Adaptive(AimedWeighed):
     """`g_adv = g_ref + δ∥ + δ⊥` (EnCAgg eqs. 56-57), with the largest harm that `target` lets pass.
 
     `δ∥ = pull · V₂V₂ᵀ(μ - g_ref)` moves the upload within the principal plane towards the benign centre, so that the
@@ -46,23 +47,22 @@ class Adaptive(Aimed):
     reference: Literal["own", "mean"] = setting("own", "where uploads start: own honest update, or the honest mean")
     pull: float = setting(1.0, "share of the way to the benign centre, within the plane", at_least=0, at_most=1)
 
-    def largest(self, scene: Scene) -> float:
-        return reach(scene, self.knowledge, "unit")
+    def largest(self, scene: Scene, honest: HonestRound) -> float:
+        return reach(honest.spread(self.knowledge))
 
-    def basis(self, scene: Scene) -> Plane:
+    def basis(self, scene: Scene, honest: HonestRound) -> Plane:
         norms = np.asarray(scene.source.norms)[scene.rows(scene.poisoning)]
         if not np.isfinite(norms).all():
             client = scene.poisoning[int(np.flatnonzero(~np.isfinite(norms))[0])]
             raise UnusableInput(
                 f"round {scene.number}, client {client}: adaptive starts from an honest update with NaN or infinity"
             )
-        b = len(scene.known_clients(self.knowledge))
-        n = b + scene.attackers
-        inner, along = np.zeros((n, n)), np.zeros(n)
-        for columns in visit(scene, self.knowledge):
-            x = _centred(columns)
-            inner += x @ x.T
-            along += x @ columns.mean
+        known = scene.known_clients(self.knowledge)
+        b = len(known)
+        sketch = honest.sketch(())
+        everyone = rows_of(sketch, (*known, *scene.poisoning))
+        inner = sketch.gram.subset(everyone)
+        with_mean = sketch.gram.inner[np.ix_(everyone, everyone[:b])].mean(axis=1)
         values, vectors = np.linalg.eigh(inner)
         values, vectors = values[::-1][:2], vectors[:, ::-1][:, :2]
         keep = values > _FLAT * max(float(values[0]), np.finfo(np.float64).tiny)
@@ -70,19 +70,16 @@ class Adaptive(Aimed):
         places = inner @ loadings  # V₂ᵀ x_i of every honest update
         centre = places[:b].mean(axis=0)
         starts = places[b:] if self.reference == "own" else np.tile(centre, (scene.attackers, 1))
-        return Plane(loadings, along @ loadings, centre - starts)
+        # The plane is that of updates around the mean of everybody: V₂ = Xᵀ loadings = Gᵀ (loadings less their mean).
+        loadings = loadings - loadings.mean(axis=0)
+        return Plane(loadings, with_mean @ loadings, centre - starts)
 
-    def at(self, columns: Columns, basis: Any, strength: float) -> Matrix:
+    def weights(self, scene: Scene, basis: Any, strength: float) -> Mixture:
         plane: Plane = basis
-        axes = _centred(columns).T @ plane.loadings
-        outside = columns.mean - axes @ plane.mean
-        start = columns.own if self.reference == "own" else np.tile(columns.mean, (len(columns.own), 1))
-        crafted: Matrix = start + self.pull * plane.shift @ axes.T - strength * outside
-        return crafted
-
-
-def _centred(columns: Columns) -> Matrix:
-    """Known updates and the attackers' own honest ones, around their common mean."""
-    everyone = np.concatenate([columns.known, columns.own])
-    centred: Matrix = everyone - everyone.mean(axis=0)
-    return centred
+        n, m = len(plane.loadings), scene.attackers
+        b = n - m
+        mean = np.concatenate([np.full(b, 1.0 / b), np.zeros(m)])
+        start = np.eye(m, n, k=b) if self.reference == "own" else np.tile(mean, (m, 1))
+        outside = mean - plane.loadings @ plane.mean
+        weights = start + self.pull * plane.shift @ plane.loadings.T - strength * outside
+        return Mixture(weights[:, :b], weights[:, b:])

@@ -7,7 +7,8 @@ import numpy as np
 
 from encagg_cli.attacks.aimed import Aimed, reach
 from encagg_cli.attacks.base import Grade
-from encagg_cli.attacks.directions import Direction, direction_of
+from encagg_cli.attacks.directions import Direction, direction_of, spread
+from encagg_cli.attacks.mixture import HonestRound, Mixture, mean_of
 from encagg_cli.attacks.scene import Columns, Matrix, Scene
 from encagg_cli.settings import setting
 
@@ -26,8 +27,15 @@ class AgrTailored(Aimed):
 
     direction: Direction = setting("unit", "against the mean (unit), its signs (sign), or the deviations (sd)")
 
-    def largest(self, scene: Scene) -> float:
-        return reach(scene, self.knowledge, self.direction)
+    def largest(self, scene: Scene, honest: HonestRound) -> float:
+        unit = self.direction == "unit"
+        return reach(honest.spread(self.knowledge) if unit else spread(scene, self.knowledge, self.direction))
+
+    def is_weighed(self) -> bool:
+        return self.direction == "unit"
+
+    def weights(self, scene: Scene, basis: Any, strength: float) -> Mixture:
+        return mean_of(scene, self.knowledge, 1.0 - strength)
 
     def at(self, columns: Columns, basis: Any, strength: float) -> Matrix:
         return np.tile(columns.mean + strength * direction_of(columns, self.direction), (len(columns.own), 1))

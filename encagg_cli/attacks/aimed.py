@@ -8,12 +8,14 @@ from typing import Any
 
 from encagg_cli import filters
 from encagg_cli.attacks.base import AttackNeed, Colluding
-from encagg_cli.attacks.directions import Direction, spread
-from encagg_cli.attacks.rehearsal import Outcome, rehearse
-from encagg_cli.attacks.scene import Columns, Knowledge, Matrix, Scene
+from encagg_cli.attacks.directions import Spread
+from encagg_cli.attacks.mixture import HonestRound, Mixture, ReadRound
+from encagg_cli.attacks.rehearsal import Outcome, needs_of_target, rehearse, rehearse_mixture
+from encagg_cli.attacks.scene import Columns, Matrix, Scene
 from encagg_cli.errors import UsageError
 from encagg_cli.filters import Requirement
 from encagg_cli.settings import setting
+from encagg_cli.sketch import Need
 
 _HALVINGS = 12  # of the largest strength, to find where harm passes
 _REFINEMENTS = 3  # halvings, in the exponent, of the step around the best strength
@@ -54,7 +56,7 @@ class Aimed(Colluding):
     def _needs_known_benign(self) -> bool:
         return Requirement.KNOWN_BENIGN in filters.get(self.target).requires
 
-    def basis(self, scene: Scene) -> Any:
+    def basis(self, scene: Scene, honest: HonestRound) -> Any:
         """What `at` must be told about the whole round."""
         return None
 
@@ -63,26 +65,65 @@ class Aimed(Colluding):
         """The uploads' columns at a strength, without noise, (m, w)."""
 
     @abstractmethod
-    def largest(self, scene: Scene) -> float:
+    def largest(self, scene: Scene, honest: HonestRound) -> float:
         """The largest strength to try."""
 
     def search(self, outcome: Callable[[float], Outcome], largest: float) -> float:
         """The strength to settle on, given what the filter would make of each."""
         return most_harm(outcome, largest)
 
+    def is_weighed(self) -> bool:
+        """Whether the uploads are linear combinations of honest updates at every strength, but for their noise."""
+        return False
+
+    def weights(self, scene: Scene, basis: Any, strength: float) -> Mixture:
+        """Those linear combinations."""
+        raise TypeError(f"the uploads of {self.name} are no linear combinations of honest updates")
+
+    def is_linear(self) -> bool:
+        return self.noise == 0 and self.is_weighed() and needs_of_target(self.target) is not None
+
+    def sketch_needs(self) -> tuple[Need, ...]:
+        return (needs_of_target(self.target) or ()) if self.is_linear() else ()
+
     def survey(self, scene: Scene) -> Aim:
+        return self._settle(scene, ReadRound(scene))
+
+    def mixture(self, scene: Scene, honest: HonestRound) -> Mixture:
+        aim = self._settle(scene, honest)
+        return self.weights(scene, aim.basis, aim.strength)
+
+    def _settle(self, scene: Scene, honest: HonestRound) -> Aim:
         scene.require_known(self.knowledge, 2, self.name)
-        basis = self.basis(scene)
+        basis = self.basis(scene, honest)
+        sketch = honest.sketch(self.sketch_needs()) if self.is_linear() else None
 
         def outcome(strength: float) -> Outcome:
+            if sketch is not None:
+                mixture = self.weights(scene, basis, strength)
+                return rehearse_mixture(self.target, scene, self.knowledge, mixture, sketch)
             aim = Aim(basis, strength)
             return rehearse(self.target, scene, self.knowledge, lambda columns: self.columns(columns, aim))
 
-        return Aim(basis, self.search(outcome, self.largest(scene)))
+        return Aim(basis, self.search(outcome, self.largest(scene, honest)))
 
     def uploads(self, columns: Columns, survey: Any) -> Matrix:
         aim: Aim = survey
         return self.at(columns, aim.basis, aim.strength)
+
+
+@dataclass(kw_only=True)
+class AimedWeighed(Aimed):
+    """An attack on a filter whose uploads are linear combinations of honest updates: `weights` says which."""
+
+    def is_weighed(self) -> bool:
+        return True
+
+    @abstractmethod
+    def weights(self, scene: Scene, basis: Any, strength: float) -> Mixture: ...
+
+    def at(self, columns: Columns, basis: Any, strength: float) -> Matrix:
+        return self.weights(columns.scene, basis, strength).columns(columns)
 
 
 def most_harm(outcome: Callable[[float], Outcome], largest: float) -> float:
@@ -118,9 +159,8 @@ def largest_accepted(outcome: Callable[[float], Outcome], largest: float) -> flo
     return low
 
 
-def reach(scene: Scene, knowledge: Knowledge, direction: Direction) -> float:
+def reach(around: Spread) -> float:
     """The `γ` at which `μ + γp` is four honest diameters from the mean (four times `‖p‖`, if all updates are equal)."""
-    around = spread(scene, knowledge, direction)
     if around.square == 0:
         return 1.0
     diameter = math.sqrt(around.squared_distances.max())

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from encagg_cli.attacks.scene import Columns, Knowledge, Matrix, Scene, Vector, read_columns, visit
 from encagg_cli.errors import UnusableInput
 from encagg_cli.settings import check_settings, setting
+from encagg_cli.sketch import Need
 
 if TYPE_CHECKING:
-    from encagg_cli.attacks.mixture import Mixture, SpreadOf
+    from encagg_cli.attacks.mixture import HonestRound, Mixture
 
 Grade = Literal["A", "B", "C"]
 
@@ -75,8 +76,12 @@ class Attack(ABC):
         """Whether, with these settings, the uploads are nothing but their `mixture`."""
         return False
 
-    def mixture(self, scene: Scene, spread: "SpreadOf") -> "Mixture":
-        """The round's uploads as linear combinations of honest updates, from facts and inner products: no reading."""
+    def sketch_needs(self) -> tuple[Need, ...]:
+        """What `mixture` asks of the honest round's sketch, beside the Gram matrix."""
+        return ()
+
+    def mixture(self, scene: Scene, honest: "HonestRound") -> "Mixture":
+        """The round's uploads as linear combinations of honest updates. Of `scene` no columns are read."""
         raise TypeError(f"the uploads of {self.name} are no linear combinations of honest updates")
 
 

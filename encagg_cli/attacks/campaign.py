@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from encagg_cli.attacks.base import Attack, AttackNeed, as_stored
-from encagg_cli.attacks.mixture import spread_from
+from encagg_cli.attacks.mixture import SketchedRound
 from encagg_cli.attacks.scene import Matrix, Scene, column_blocks, columns_of, generator, read_columns
 from encagg_cli.attacks.schedule import Schedule, check_share
 from encagg_cli.errors import UnusableInput, UsageError
 from encagg_cli.settings import canonical
-from encagg_cli.sketch import ColumnSource, Gram
+from encagg_cli.sketch import ColumnSource, RoundSketch
 
 
 @dataclass(frozen=True)
@@ -142,15 +142,15 @@ class Campaign:
         """Whether all poisoned uploads are linear combinations of the honest ones."""
         return all(attack.is_linear() for attack in self.attacks)
 
-    def weigh(self, source: ColumnSource, plan: RoundPlan, gram: Gram, clients: tuple[str, ...]) -> Matrix:
+    def weigh(self, source: ColumnSource, plan: RoundPlan, honest: RoundSketch) -> Matrix:
         """What `craft` would craft, as weights of the honest updates: (poisoning clients, clients of the source).
 
-        `gram` is that of the honest round, its rows those of `clients`. Of the source no column is read.
+        `honest` is the sketch of the source, with what the attacks ask of it (`sketch_needs`). No column is read.
         """
         weights = np.zeros((len(plan.poisoning), len(source.client_ids)))
         place = {client: row for row, client in enumerate(plan.poisoning)}
         for attack, scene in self._scenes(source, plan, None):
-            mixture = attack.mixture(scene, spread_from(gram, clients))
+            mixture = attack.mixture(scene, SketchedRound(scene, honest))
             weights[[place[client] for client in scene.poisoning]] = mixture.of_clients(scene, attack.knows())
         return weights
 

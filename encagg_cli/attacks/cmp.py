@@ -4,17 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
-from encagg_cli.attacks.aimed import Aimed, largest_accepted
+from encagg_cli.attacks.aimed import AimedWeighed, largest_accepted
 from encagg_cli.attacks.base import Grade
+from encagg_cli.attacks.mixture import HonestRound, Mixture, mean_of
 from encagg_cli.attacks.rehearsal import Outcome
-from encagg_cli.attacks.scene import Columns, Matrix, Scene
+from encagg_cli.attacks.scene import Scene
 from encagg_cli.settings import setting
 
 
 @dataclass(kw_only=True)
-class CovertPoisoning(Aimed):
+class CovertPoisoning(AimedWeighed):
     """All attackers upload `μ + t·(h - μ)`, the largest `t ≤ 1` at which `target` accepts every one of them.
 
     The paper minimises the distance to a harmful model `h` subject to the rule choosing the upload; here
@@ -29,11 +28,11 @@ class CovertPoisoning(Aimed):
 
     reverse: float = setting(5.0, "the harmful target, in reversed honest means", above=0)
 
-    def largest(self, scene: Scene) -> float:
+    def largest(self, scene: Scene, honest: HonestRound) -> float:
         return 1.0
 
     def search(self, outcome: Callable[[float], Outcome], largest: float) -> float:
         return largest_accepted(outcome, largest)
 
-    def at(self, columns: Columns, basis: Any, strength: float) -> Matrix:
-        return np.tile(columns.mean * (1.0 - strength * (1.0 + self.reverse)), (len(columns.own), 1))
+    def weights(self, scene: Scene, basis: Any, strength: float) -> Mixture:
+        return mean_of(scene, self.knowledge, 1.0 - strength * (1.0 + self.reverse))

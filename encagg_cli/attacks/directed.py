@@ -6,7 +6,7 @@ from typing import Any
 
 from encagg_cli.attacks.base import OneVector
 from encagg_cli.attacks.directions import Direction, Spread, direction_of, spread
-from encagg_cli.attacks.mixture import Mixture, SpreadOf, mean_of
+from encagg_cli.attacks.mixture import HonestRound, Mixture, mean_of
 from encagg_cli.attacks.scene import Columns, Scene, Vector
 from encagg_cli.settings import setting
 
@@ -31,6 +31,6 @@ class Directed(OneVector):
     def is_linear(self) -> bool:
         return self.direction == "unit" and self.noise == 0
 
-    def mixture(self, scene: Scene, spread: SpreadOf) -> Mixture:
+    def mixture(self, scene: Scene, honest: HonestRound) -> Mixture:
         scene.require_known(self.knowledge, 2, self.name)
-        return mean_of(scene, self.knowledge, 1.0 - self.gamma(spread(scene, self.knowledge)))
+        return mean_of(scene, self.knowledge, 1.0 - self.gamma(honest.spread(self.knowledge)))

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from encagg_cli.attacks.base import AttackNeed, Grade
-from encagg_cli.attacks.mixture import Mixture, SpreadOf
+from encagg_cli.attacks.mixture import HonestRound, Mixture
 from encagg_cli.attacks.scene import Columns, Matrix, Scene
 from encagg_cli.attacks.watching import Step, Watching
 from encagg_cli.settings import setting
@@ -48,7 +48,7 @@ class FreeRider(Watching):
     def is_linear(self) -> bool:
         return self.mode == "zero" and self.noise == 0
 
-    def mixture(self, scene: Scene, spread: SpreadOf) -> Mixture:
+    def mixture(self, scene: Scene, honest: HonestRound) -> Mixture:
         return Mixture.of_own(np.zeros(scene.attackers))
 
     def columns(self, columns: Columns, survey: Any) -> Matrix:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from encagg_cli.attacks.base import Grade
-from encagg_cli.attacks.mixture import LinearColluding, Mixture, SpreadOf, mean_of
+from encagg_cli.attacks.mixture import HonestRound, LinearColluding, Mixture, mean_of
 from encagg_cli.attacks.scene import Scene
 from encagg_cli.settings import setting
 
@@ -20,6 +20,6 @@ class Ipm(LinearColluding):
 
     epsilon: float = setting(0.5, "factor on the reversed mean", above=0)
 
-    def mixture(self, scene: Scene, spread: SpreadOf) -> Mixture:
+    def mixture(self, scene: Scene, honest: HonestRound) -> Mixture:
         scene.require_known(self.knowledge, 1, self.name)
         return mean_of(scene, self.knowledge, -self.epsilon)

@@ -3,15 +3,14 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
-from encagg_cli.attacks.aimed import Aimed, reach
+from encagg_cli.attacks.aimed import AimedWeighed, reach
 from encagg_cli.attacks.base import Grade
-from encagg_cli.attacks.scene import Columns, Matrix, Scene
+from encagg_cli.attacks.mixture import HonestRound, Mixture, mean_of
+from encagg_cli.attacks.scene import Scene
 
 
 @dataclass(kw_only=True)
-class IpmOptimised(Aimed):
+class IpmOptimised(AimedWeighed):
     """All attackers upload `-ε·μ`, `ε > 0` found by rehearsing `target`."""
 
     name: ClassVar[str] = "ipm-optimised"
@@ -19,8 +18,8 @@ class IpmOptimised(Aimed):
     source: ClassVar[str] = "Xie et al., UAI 2020; line search as in Allouah et al., AISTATS 2023"
     grade: ClassVar[Grade] = "A"
 
-    def largest(self, scene: Scene) -> float:
-        return reach(scene, self.knowledge, "unit")
+    def largest(self, scene: Scene, honest: HonestRound) -> float:
+        return reach(honest.spread(self.knowledge))
 
-    def at(self, columns: Columns, basis: Any, strength: float) -> Matrix:
-        return np.tile(-strength * columns.mean, (len(columns.own), 1))
+    def weights(self, scene: Scene, basis: Any, strength: float) -> Mixture:
+        return mean_of(scene, self.knowledge, -strength)

@@ -7,6 +7,8 @@ import numpy as np
 
 from encagg_cli.attacks.aimed import Aimed, reach
 from encagg_cli.attacks.base import Grade
+from encagg_cli.attacks.directions import spread
+from encagg_cli.attacks.mixture import HonestRound
 from encagg_cli.attacks.scene import Columns, Matrix, Scene
 
 
@@ -19,8 +21,8 @@ class LieOptimised(Aimed):
     source: ClassVar[str] = "Baruch et al., NeurIPS 2019; line search as in Allouah et al., AISTATS 2023"
     grade: ClassVar[Grade] = "A"
 
-    def largest(self, scene: Scene) -> float:
-        return reach(scene, self.knowledge, "sd")
+    def largest(self, scene: Scene, honest: HonestRound) -> float:
+        return reach(spread(scene, self.knowledge, "sd"))
 
     def at(self, columns: Columns, basis: Any, strength: float) -> Matrix:
         return np.tile(columns.mean - strength * columns.deviation, (len(columns.own), 1))

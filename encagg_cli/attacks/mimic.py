@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from encagg_cli.attacks.base import Grade, OneVector
-from encagg_cli.attacks.mixture import Mixture, SpreadOf
+from encagg_cli.attacks.mixture import HonestRound, Mixture
 from encagg_cli.attacks.scene import Columns, Scene, Vector, column_blocks, generator, visit
 from encagg_cli.settings import setting
 
@@ -46,7 +46,7 @@ class Mimic(OneVector):
     def is_linear(self) -> bool:
         return self.pick == "random" and self.noise == 0
 
-    def mixture(self, scene: Scene, spread: SpreadOf) -> Mixture:
+    def mixture(self, scene: Scene, honest: HonestRound) -> Mixture:
         chosen = np.zeros(len(scene.known_clients(self.knowledge)))
         chosen[self.survey(scene)] = 1.0
         return Mixture.of_known(chosen, scene.attackers)

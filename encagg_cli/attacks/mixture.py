@@ -1,18 +1,65 @@
 """Uploads that are linear combinations of honest updates: what they do follows from inner products alone."""
 
-from abc import abstractmethod
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from encagg_cli.attacks.base import Attack, Colluding
 from encagg_cli.attacks.directions import Spread, spread
 from encagg_cli.attacks.scene import Columns, Knowledge, Matrix, Scene, Vector
-from encagg_cli.sketch import Gram
+from encagg_cli.sketch import GramNeed, Need, RoundSketch, sketch_round
 
-SpreadOf = Callable[[Scene, Knowledge], Spread]
-"""How the known honest updates lie around their mean `μ` and along `-μ`."""
+
+class HonestRound(ABC):
+    """What an attack may ask about the honest updates of a round as a whole."""
+
+    @abstractmethod
+    def spread(self, knowledge: Knowledge) -> Spread:
+        """How the known honest updates lie around their mean `μ` and along `-μ`."""
+
+    @abstractmethod
+    def sketch(self, needs: Iterable[Need]) -> RoundSketch:
+        """Figures of all clients' honest updates, and their Gram matrix."""
+
+
+@dataclass(frozen=True)
+class ReadRound(HonestRound):
+    """It is read."""
+
+    scene: Scene
+
+    def spread(self, knowledge: Knowledge) -> Spread:
+        return spread(self.scene, knowledge, "unit")
+
+    def sketch(self, needs: Iterable[Need]) -> RoundSketch:
+        return sketch_round(self.scene.source, (GramNeed(), *needs))
+
+
+@dataclass(frozen=True)
+class SketchedRound(HonestRound):
+    """It is known from a sketch, which must hold what is asked for."""
+
+    scene: Scene
+    known: RoundSketch
+
+    def spread(self, knowledge: Knowledge) -> Spread:
+        gram = self.known.gram
+        rows = rows_of(self.known, self.scene.known_clients(knowledge))
+        with_mean = gram.inner[np.ix_(rows, rows)].mean(axis=1)
+        square = float(with_mean.mean())
+        return Spread(gram.subset(rows), square - with_mean, max(square, 0.0))
+
+    def sketch(self, needs: Iterable[Need]) -> RoundSketch:
+        return self.known
+
+
+def rows_of(sketch: RoundSketch, clients: Iterable[str]) -> NDArray[np.intp]:
+    """Rows of a sketch that belong to these clients."""
+    row = {client: index for index, client in enumerate(sketch.clients)}
+    return np.array([row[client] for client in clients], dtype=np.intp)
 
 
 @dataclass(frozen=True)
@@ -69,25 +116,6 @@ def mean_of(scene: Scene, knowledge: Knowledge, factor: float) -> Mixture:
     return Mixture.of_known(np.full(b, factor / b), scene.attackers)
 
 
-def read_spread(scene: Scene, knowledge: Knowledge) -> Spread:
-    """The spread, by reading the round."""
-    return spread(scene, knowledge, "unit")
-
-
-def spread_from(gram: Gram, clients: tuple[str, ...]) -> SpreadOf:
-    """The spread, from the Gram matrix of the honest round, whose rows are `clients`."""
-    row = {client: index for index, client in enumerate(clients)}
-
-    def spread_of(scene: Scene, knowledge: Knowledge) -> Spread:
-        known = np.array([row[client] for client in scene.known_clients(knowledge)], dtype=np.intp)
-        products = gram.inner[np.ix_(known, known)]
-        with_mean = products.mean(axis=1)
-        square = float(with_mean.mean())
-        return Spread(gram.subset(known), square - with_mean, max(square, 0.0))
-
-    return spread_of
-
-
 @dataclass(kw_only=True)
 class Linear(Attack):
     """An attack whose uploads are a mixture, whatever its settings."""
@@ -96,10 +124,10 @@ class Linear(Attack):
         return True
 
     @abstractmethod
-    def mixture(self, scene: Scene, spread: SpreadOf) -> Mixture: ...
+    def mixture(self, scene: Scene, honest: HonestRound) -> Mixture: ...
 
     def survey(self, scene: Scene) -> Mixture:
-        return self.mixture(scene, read_spread)
+        return self.mixture(scene, ReadRound(scene))
 
     def columns(self, columns: Columns, survey: Mixture) -> Matrix:
         return survey.columns(columns)
@@ -113,10 +141,10 @@ class LinearColluding(Colluding):
         return self.noise == 0
 
     @abstractmethod
-    def mixture(self, scene: Scene, spread: SpreadOf) -> Mixture: ...
+    def mixture(self, scene: Scene, honest: HonestRound) -> Mixture: ...
 
     def survey(self, scene: Scene) -> Mixture:
-        return self.mixture(scene, read_spread)
+        return self.mixture(scene, ReadRound(scene))
 
     def uploads(self, columns: Columns, survey: Mixture) -> Matrix:
         return survey.columns(columns)

@@ -9,12 +9,15 @@ from numpy.typing import NDArray
 
 from encagg_cli import filters
 from encagg_cli.attacks.base import as_stored
+from encagg_cli.attacks.mixture import Mixture, rows_of
 from encagg_cli.attacks.scene import Columns, Knowledge, Matrix, Scene, Vector, column_blocks, columns_of, read_columns
 from encagg_cli.filters import Decision, Filter
 from encagg_cli.filters.passes import aggregate_pieces, sketch_for
+from encagg_cli.filters.without_columns import needs_without_columns
 from encagg_cli.rounds.layout import Parameter
 from encagg_cli.sketch import ColumnSource, GramNeed, Need, RoundSketch, sketch_round
 from encagg_cli.sketch.compute import BLOCK_COLUMNS
+from encagg_cli.sketch.mixing import mix, mixed_norms
 from encagg_cli.sketch.source import VectorSource
 
 Candidate = Callable[[Columns], Matrix]
@@ -116,14 +119,47 @@ class ImaginedRound:
         return block
 
 
+@dataclass(frozen=True)
+class WeighedRound(ImaginedRound):
+    """An imagined round of which norms are known and columns not needed."""
+
+    known_norms: Vector
+
+    @property
+    def norms(self) -> Vector:
+        return self.known_norms
+
+
 def rehearse(target: str, scene: Scene, knowledge: Knowledge, candidate: Candidate) -> Outcome:
     """Let a fresh filter of that text decide on a candidate (m, parameters), given by its columns.
 
     A filter that is told the number of attackers by `f=oracle` is told the truth.
     """
     imagined = ImaginedRound(scene, knowledge, candidate)
-    chosen: Filter = filters.get(target)
-    sketch = sketch_for(imagined, [chosen], _with_gram)
+    chosen = filters.get(target)
+    return _outcome(imagined, chosen, sketch_for(imagined, [chosen], _with_gram))
+
+
+def needs_of_target(target: str) -> tuple[Need, ...] | None:
+    """What `rehearse_mixture` needs of the honest round's sketch; None where the target must see columns."""
+    chosen = filters.get(target)
+    return needs_without_columns([chosen]) if chosen.aggregate == "linear" else None
+
+
+def rehearse_mixture(target: str, scene: Scene, knowledge: Knowledge, mixture: Mixture, honest: RoundSketch) -> Outcome:
+    """The same of a candidate that is a mixture, without a column: from the sketch of the honest round."""
+    known = scene.known_clients(knowledge)
+    column = scene.rows(honest.clients)
+    crafted = mixture.of_clients(scene, knowledge)[:, column]
+    weights = np.concatenate([np.eye(len(honest.clients))[rows_of(honest, known)], crafted])
+    norms = mixed_norms(honest.gram, weights)
+    norms[: len(known)] = np.asarray(scene.source.norms)[scene.rows(known)]
+    imagined = WeighedRound(scene, knowledge, mixture.columns, norms)
+    order = sorted(range(len(weights)), key=lambda row: imagined.client_ids[row])
+    return _outcome(imagined, filters.get(target), mix(honest, imagined, weights[order]))
+
+
+def _outcome(imagined: ImaginedRound, chosen: Filter, sketch: RoundSketch) -> Outcome:
     poisoned = {client: place >= len(imagined.known) for place, client in enumerate(imagined.client_ids)}
     trusted = {client for client, flag in zip(imagined.client_ids, imagined.trusted, strict=True) if flag}
     decision = chosen.decide(sketch, trusted=trusted, poisoned=poisoned)

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from encagg_cli.attacks.base import Grade
-from encagg_cli.attacks.mixture import Linear, Mixture, SpreadOf
+from encagg_cli.attacks.mixture import HonestRound, Linear, Mixture
 from encagg_cli.attacks.scene import Scene
 from encagg_cli.settings import setting
 
@@ -26,6 +26,6 @@ class Scaling(Linear):
 
     factor: float | Literal["clients"] = setting(10.0, "how many times; clients: their number in the round")
 
-    def mixture(self, scene: Scene, spread: SpreadOf) -> Mixture:
+    def mixture(self, scene: Scene, honest: HonestRound) -> Mixture:
         factor = len(scene.source.client_ids) if self.factor == "clients" else self.factor
         return Mixture.of_own(np.full(scene.attackers, float(factor)))

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from encagg_cli.attacks.base import Grade
-from encagg_cli.attacks.mixture import Linear, Mixture, SpreadOf
+from encagg_cli.attacks.mixture import HonestRound, Linear, Mixture
 from encagg_cli.attacks.scene import Scene
 from encagg_cli.settings import setting
 
@@ -25,5 +25,5 @@ class SignFlip(Linear):
 
     scale: float = setting(1.0, "factor on the reversed update", above=0)
 
-    def mixture(self, scene: Scene, spread: SpreadOf) -> Mixture:
+    def mixture(self, scene: Scene, honest: HonestRound) -> Mixture:
         return Mixture.of_own(np.full(scene.attackers, -self.scale))

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from encagg_cli.attacks.base import Grade
-from encagg_cli.attacks.mixture import Linear, Mixture, SpreadOf
+from encagg_cli.attacks.mixture import HonestRound, Linear, Mixture
 from encagg_cli.attacks.scene import Scene
 from encagg_cli.attacks.watching import Step, Watching
 from encagg_cli.settings import setting
@@ -36,7 +36,7 @@ class XfedLike(Linear, Watching):
     def see_step(self, number: int, step: Step) -> None:
         self._sizes.append(float(np.linalg.norm(step.astype(np.float64))))
 
-    def mixture(self, scene: Scene, spread: SpreadOf) -> Mixture:
+    def mixture(self, scene: Scene, honest: HonestRound) -> Mixture:
         norms = np.asarray(scene.source.norms)[scene.rows(scene.poisoning)]
         if not self._sizes:
             return Mixture.of_own(-np.ones(len(norms)))

@@ -3,7 +3,7 @@
 The honest round is read once, whatever the number of cells: its sketch is kept beside the run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from encagg_cli import attacks
 from encagg_cli.attacks.campaign import Campaign, RoundPlan
-from encagg_cli.bench.cells import Cell
 from encagg_cli.bench.poisoned import Poisoned
 from encagg_cli.filters import Filter
+from encagg_cli.filters.without_columns import needs_without_columns
 from encagg_cli.rounds.reader import Run
-from encagg_cli.sketch import GramNeed, Need, RoundSketch, Sketcher
-from encagg_cli.sketch.mixing import can_mix, mix, mixed_norms
+from encagg_cli.sketch import Need, RoundSketch, Sketcher
+from encagg_cli.sketch.mixing import mix, mixed_norms
 from encagg_cli.sketch.stored import StoredSource
 
 _NORMS = (1e-30, 1e37)  # of crafted uploads that float32 holds without loss; others are crafted
@@ -33,25 +33,17 @@ class MixedRound(Poisoned):
         raise AssertionError("the updates of a mixed round are not there to be read")
 
 
-def needs_of_all(methods: Sequence[Filter]) -> tuple[Need, ...] | None:
-    """What the methods, the oracle and the harm need of an honest round; None where some method needs the columns."""
-    needs = tuple(dict.fromkeys((GramNeed(), *(need for chosen in methods for need in chosen.needs()))))
-    reads_again = any(
-        type(chosen).refine is not Filter.refine or type(chosen).wants_aggregate is not Filter.wants_aggregate
-        for chosen in methods
-    )
-    return None if reads_again or not all(map(can_mix, needs)) else needs
+def needs_of(attack: str, methods: Sequence[Filter]) -> tuple[Need, ...] | None:
+    """What a cell with this attack ("" for none) must know of an honest round; None where it must be crafted."""
+    needs = needs_without_columns(methods)
+    if not attack or needs is None:
+        return needs
+    chosen = attacks.get(attack)
+    return tuple(dict.fromkeys((*needs, *chosen.sketch_needs()))) if chosen.is_linear() else None
 
 
-def runs_from_sketches(cell: Cell, methods: Sequence[Filter]) -> bool:
-    """Whether a cell needs no crafted update."""
-    return (not cell.attack or attacks.get(cell.attack).is_linear()) and needs_of_all(methods) is not None
-
-
-def keep_sketches(path: Path, methods: Sequence[Filter]) -> None:
+def keep_sketches(path: Path, needs: Iterable[Need]) -> None:
     """Sketch a run's honest rounds, on all cores, unless their sketches are kept already."""
-    needs = needs_of_all(methods)
-    assert needs is not None
     with Run.open(path) as run, Sketcher(run) as sketcher:
         for _ in sketcher.rounds(None, needs):
             pass
@@ -68,7 +60,7 @@ def mix_round(
     if not sketch.clients:
         return None
     facts = Poisoned(honest=honest, plan=plan, known_benign=known_benign)
-    weights = campaign.weigh(honest, plan, sketch.gram, sketch.clients)
+    weights = campaign.weigh(honest, plan, sketch)
     column = np.array([facts.index[client] for client in sketch.clients], dtype=np.intp)
     finite = np.zeros(len(honest.client_ids), dtype=bool)
     finite[column] = True

@@ -8,7 +8,7 @@ from encagg_cli import attacks as attack_registry
 from encagg_cli.attacks import AttackNeed
 from encagg_cli.attacks.schedule import check_share
 from encagg_cli.bench.cells import HARDER, PUBLISHED, SHARES, Cell, draw_known_benign, grid
-from encagg_cli.bench.from_sketches import runs_from_sketches
+from encagg_cli.bench.from_sketches import needs_of
 from encagg_cli.bench.recipes import RECIPES, is_made, make, recipe
 from encagg_cli.bench.runner import Subject
 from encagg_cli.console import counted
@@ -33,7 +33,7 @@ class Bench:
     def from_sketches(self) -> int:
         """How many cells need no crafted update."""
         filters = [get(text) for text in self.methods]
-        return sum(runs_from_sketches(cell, filters) for cell in self.cells)
+        return sum(needs_of(cell.attack, filters) is not None for cell in self.cells)
 
 
 def plan_bench(

@@ -4,9 +4,10 @@ The sketch is computed from that of the honest round where the attack and the me
 uploads are crafted and sketched.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -19,14 +20,14 @@ from encagg_cli.attacks import AttackNeed
 from encagg_cli.attacks.campaign import Campaign
 from encagg_cli.attacks.schedule import get_schedule
 from encagg_cli.bench.cells import Cell, draw_known_benign
-from encagg_cli.bench.from_sketches import MixedRound, mix_round, needs_of_all, runs_from_sketches
+from encagg_cli.bench.from_sketches import MixedRound, mix_round, needs_of
 from encagg_cli.bench.oracle import best_counts, harm, oracle_scores, ordered_pairs
 from encagg_cli.bench.poisoned import Honest, Poisoned, PoisonedRound
 from encagg_cli.bench.table import NO_FILTER, ORACLE
 from encagg_cli.engine.blas import one_blas_thread
 from encagg_cli.filters import Decision, Filter, canonical, get
 from encagg_cli.filters.passes import sketch_for
-from encagg_cli.rounds.reader import Run
+from encagg_cli.rounds.reader import Run, StoredRound
 from encagg_cli.sketch import ArraySource, GramNeed, RoundSketch, Sketcher, sketch_round
 from encagg_cli.sketch.stored import StoredSource
 from encagg_cli.sketch.tasks import open_source
@@ -44,12 +45,19 @@ def run_cell(cell: Cell, path: Path, methods: Sequence[str], alternatives: Path 
         run = stack.enter_context(Run.open(path))
         harmful = None if alternatives is None else stack.enter_context(Run.open(alternatives))
         filters = [get(text) for text in methods]
-        sketcher = stack.enter_context(Sketcher(run, workers=1)) if runs_from_sketches(cell, filters) else None
-        return list(_rows(cell, run, filters, harmful, sketcher))
+        needs = needs_of(cell.attack, filters)
+        known = None
+        if needs is not None:
+            known = partial(stack.enter_context(Sketcher(run, workers=1)), needs=needs)
+        return list(_rows(cell, run, filters, harmful, known))
 
 
 def _rows(
-    cell: Cell, run: Run, methods: Sequence[Filter], alternatives: Run | None, sketcher: Sketcher | None
+    cell: Cell,
+    run: Run,
+    methods: Sequence[Filter],
+    alternatives: Run | None,
+    known: Callable[[StoredRound], RoundSketch] | None,
 ) -> Iterator[Row]:
     clients = sorted({client for number in run.rounds for client in run.round(number).client_ids})
     own = {c for stored in run for c, flag in zip(stored.client_ids, stored.trusted, strict=True) if flag}
@@ -67,8 +75,7 @@ def _rows(
             campaign.observe(stored.number, stored.global_model())
         plan = campaign.plan(stored.number, stored.client_ids)
         source = open_source(run, stored.number)
-        known = None if sketcher is None else sketcher(stored, needs_of_all(methods) or ())
-        mixed = None if known is None else mix_round(known, source, campaign, plan, trusted)
+        mixed = None if known is None else mix_round(known(stored), source, campaign, plan, trusted)
         if mixed is not None:
             yield from _judge(cell, *mixed, methods, trusted)
             continue

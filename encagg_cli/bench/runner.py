@@ -15,12 +15,13 @@ import pyarrow.parquet as pq
 
 from encagg_cli import __version__
 from encagg_cli.bench.cells import Cell
-from encagg_cli.bench.from_sketches import keep_sketches, runs_from_sketches
+from encagg_cli.bench.from_sketches import keep_sketches, needs_of
 from encagg_cli.bench.run_cell import Row, run_cell
 from encagg_cli.bench.table import SCHEMA, SCHEMA_VERSION, SETTINGS_KEY, VERSION_KEY
 from encagg_cli.errors import UnusableInput, UsageError
 from encagg_cli.filters import get
 from encagg_cli.outputs import published, writing
+from encagg_cli.sketch import Need
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,12 @@ def run_bench(
     _prepare(folder, settings, force=force)
     waiting = [cell for cell in cells if not _file(folder, cell).is_file()]
     filters = [get(text) for text in methods]
-    for name in dict.fromkeys(cell.run for cell in waiting if runs_from_sketches(cell, filters)):
-        keep_sketches(subjects[name].path, filters)
+    known: dict[str, dict[Need, None]] = {}
+    for cell in waiting:
+        known.setdefault(cell.run, {}).update(dict.fromkeys(needs_of(cell.attack, filters) or ()))
+    for name, needs in known.items():
+        if needs:
+            keep_sketches(subjects[name].path, needs)
     done = len(cells) - len(waiting)
     progress(done, len(cells))
     for cell, rows in _results(waiting, subjects, methods, workers):

@@ -6,8 +6,10 @@ import pytest
 from encagg_cli import attacks, filters
 from encagg_cli.attacks import craft_matrix
 from encagg_cli.attacks.aimed import largest_accepted, most_harm
-from encagg_cli.attacks.rehearsal import ImaginedRound, Outcome, rehearse
+from encagg_cli.attacks.mixture import Mixture, mean_of
+from encagg_cli.attacks.rehearsal import ImaginedRound, Outcome, needs_of_target, rehearse, rehearse_mixture
 from encagg_cli.errors import UsageError
+from encagg_cli.sketch import sketch_round
 from encagg_cli.sketch.compute import BLOCK_COLUMNS
 
 HONEST, ATTACKERS = 10, 3
@@ -42,6 +44,32 @@ def test_a_rehearsal_sees_what_the_filter_does(scene, target):
     accepted, harm = decide(target, scene.source.updates[:HONEST], crafted)
     np.testing.assert_array_equal(seen.accepted, accepted)
     assert seen.harm == pytest.approx(harm, rel=1e-4)
+
+
+@pytest.mark.parametrize("knowledge", ["all", "own"])
+@pytest.mark.parametrize("target", [KRUM, "cosine-to-known-benign", "encagg", "flame(on=updates)", "anchored-views"])
+def test_a_rehearsal_without_columns_sees_the_same(make_scene, target, knowledge):
+    scene = make_scene(honest=HONEST, attackers=ATTACKERS, trusted=4, dormant=6, parameters=300)
+    needs = needs_of_target(target)
+    assert needs is not None
+    honest = sketch_round(scene.source, needs)
+    b = len(scene.known_clients(knowledge))
+    rng = np.random.default_rng(1)
+    for mixture in (
+        mean_of(scene, knowledge, -0.5),
+        mean_of(scene, knowledge, 0.97),
+        Mixture(rng.dirichlet(np.ones(b), ATTACKERS), 0.3 * np.eye(ATTACKERS)),
+    ):
+        by_columns = rehearse(target, scene, knowledge, mixture.columns)
+        without = rehearse_mixture(target, scene, knowledge, mixture, honest)
+        np.testing.assert_array_equal(without.accepted, by_columns.accepted)
+        assert without.harm == pytest.approx(by_columns.harm, rel=1e-4, abs=1e-5)
+
+
+def test_a_target_that_counts_values_or_has_no_weights_must_see_columns():
+    assert needs_of_target("signguard") is None
+    assert needs_of_target("median") is None
+    assert needs_of_target("bulyan(f=1)") is None  # its aggregate is made column by column
 
 
 def test_an_imagined_round_reads_the_same_in_any_pieces(make_scene):

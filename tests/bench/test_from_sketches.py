@@ -10,9 +10,9 @@ import pytest
 from encagg_cli import Run, attacks, filters
 from encagg_cli.attacks.campaign import Campaign
 from encagg_cli.attacks.schedule import get_schedule
-from encagg_cli.bench import from_sketches, run_cell
+from encagg_cli.bench import run_cell
 from encagg_cli.bench.cells import Cell
-from encagg_cli.bench.from_sketches import mix_round, needs_of_all, runs_from_sketches
+from encagg_cli.bench.from_sketches import mix_round, needs_of
 from encagg_cli.bench.poisoned import PoisonedRound
 from encagg_cli.filters import Decision, Filter
 from encagg_cli.rounds.layout import Parameter
@@ -39,8 +39,27 @@ LINEAR = (
     "mimic",
     "free-rider",
     "xfed-like",
+    "ipm-optimised(target=multi-krum(f=oracle,relaxed=true))",
+    "agr-tailored(target=cosine-to-known-benign)",
+    "agr-tailored(target=flame(on=updates),knowledge=own)",
+    "cmp(target=multi-krum(f=oracle,relaxed=true))",
+    "adaptive",
+    "adaptive(target=cosine-to-known-benign,reference=mean,pull=0.5)",
+    "adaptive(target=anchored-views)",
 )
-NOT_LINEAR = ("lie", "ipm(noise=1.0)", "min-max(direction=sd)", "mimic(pick=variance)", "gaussian", "label-flip")
+NOT_LINEAR = (
+    "adaptive(noise=0.5)",
+    "adaptive(target=median)",
+    "adaptive(target=lasa)",
+    "agr-tailored(direction=sd)",
+    "lie-optimised",
+    "lie",
+    "ipm(noise=1.0)",
+    "min-max(direction=sd)",
+    "mimic(pick=variance)",
+    "gaussian",
+    "label-flip",
+)
 # Rounding decides in two methods, on whatever path: RFLBAT's K-means splits equal uploads by the last digits of their
 # principal coordinates, and DPFLA takes its scores from the class of largest silhouette, of several that are the same.
 SPLITS_EQUAL_UPLOADS = "rflbat"
@@ -52,7 +71,7 @@ def method(name: str) -> Filter:
     return filters.get(name, **told_the_truth().get(name, {}))
 
 
-MIXED = [name for name in filters.available() if needs_of_all([method(name)]) is not None]
+MIXED = [name for name in filters.available() if needs_of("", [method(name)]) is not None]
 
 
 def campaign_of(text: str, run: Run, ratio: float = 0.4) -> Campaign:
@@ -68,7 +87,7 @@ def campaign_of(text: str, run: Run, ratio: float = 0.4) -> Campaign:
 
 def both_ways(text: str, path: Path, methods: list[Filter]) -> Iterator[tuple[Any, RoundSketch, Any, RoundSketch]]:
     """Every round of the run under an attack: crafted and sketched, and mixed."""
-    needs = needs_of_all(methods)
+    needs = needs_of(text, methods)
     assert needs is not None
     with Run.open(path) as run:
         campaign = campaign_of(text, run)
@@ -139,7 +158,7 @@ def test_every_method_decides_as_on_crafted_uploads(honest_run: Path, text: str)
 def test_what_is_no_combination_of_updates_says_so(text: str) -> None:
     attack = attacks.get(text)
     assert not attack.is_linear()
-    assert not runs_from_sketches(Cell("r", text, 0.2, 0), [filters.get("k-means")])
+    assert needs_of(text, [filters.get("k-means")]) is None
 
 
 def test_equal_uploads_have_exactly_equal_figures(honest_run: Path) -> None:
@@ -238,4 +257,4 @@ def test_raw_weights_lose_no_difference(offset: float) -> None:
 def test_needs_that_count_single_values_cannot_be_mixed() -> None:
     assert can_mix(GramNeed())
     assert not any(map(can_mix, filters.get("median").needs()))
-    assert from_sketches.needs_of_all([filters.get("mean")]) == (GramNeed(),)
+    assert needs_of("", [filters.get("mean")]) == (GramNeed(),)

@@ -13,7 +13,7 @@ from unittest import mock
 from encagg_cli import filters
 from encagg_cli.bench import run_cell
 from encagg_cli.bench.cells import Cell
-from encagg_cli.bench.from_sketches import keep_sketches, runs_from_sketches
+from encagg_cli.bench.from_sketches import keep_sketches, needs_of
 from tests.benchmarks.sketch_common import seconds, stored_run, take_turns
 
 METHODS = ("anchored-views", "encagg", "multi-krum(f=oracle,relaxed=true)", "flame(on=updates)")
@@ -28,16 +28,16 @@ def main() -> None:
     options = parser.parse_args()
     cells = [Cell("benchmark", attack, 0.3, 0) for attack in ATTACKS]
     methods = [filters.get(text) for text in METHODS]
-    assert all(runs_from_sketches(cell, methods) for cell in cells)
+    needs = dict.fromkeys(need for attack in ATTACKS for need in needs_of(attack, methods) or ())
     with stored_run(options.clients, options.parameters) as run:
-        making = seconds(lambda: keep_sketches(run.path, methods))
+        making = seconds(lambda: keep_sketches(run.path, needs))
 
         def judge() -> None:
             for cell in cells:
                 run_cell.run_cell(cell, run.path, METHODS, None)
 
         def craft() -> None:
-            with mock.patch.object(run_cell, "runs_from_sketches", return_value=False):
+            with mock.patch.object(run_cell, "needs_of", return_value=None):
                 judge()
 
         turns: dict[str, Callable[[], object]] = {"crafted": partial(craft), "from sketches": partial(judge)}
