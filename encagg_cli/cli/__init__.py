@@ -7,7 +7,8 @@ the standard library, typer, `encagg_cli.errors` and `encagg_cli.console` at the
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from inspect import cleandoc
 from pathlib import Path
@@ -17,7 +18,7 @@ import typer
 
 from encagg_cli import __version__, console
 from encagg_cli.cli.project import defaults
-from encagg_cli.errors import EncaggError
+from encagg_cli.errors import EncaggError, UsageError
 
 EXIT_DEFECT = 1
 EXIT_INTERRUPTED = 130
@@ -129,7 +130,18 @@ def _command() -> Any:
     for command in (group, *group.commands.values()):
         for parameter in command.params:
             parameter.show_envvar = False
+    for command in group.commands.values():
+        command.invoke = partial(_invoke, command, command.invoke)
     return group
+
+
+def _invoke(command: Any, invoke: Callable[[Any], Any], context: Any) -> Any:
+    """Run a command that has all it requires: older releases of typer let newer ones of click pass what is missing."""
+    for parameter in command.params:
+        if parameter.required and context.params.get(parameter.name) is None:
+            missing = f"Missing {parameter.param_type_name} {parameter.get_error_hint(context)}."
+            raise UsageError(missing, hint=f"see {context.command_path} --help")
+    return invoke(context)
 
 
 def _complain(message: str, hint: str | None) -> None:
