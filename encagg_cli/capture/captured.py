@@ -15,7 +15,7 @@ from typing import Final
 from encagg_cli.capture.command import run_command
 from encagg_cli.capture.session_folder import CaptureSettings, Outcome, create, environment, read_outcome
 from encagg_cli.console import counted
-from encagg_cli.errors import NothingToDo, OutputError, UsageError
+from encagg_cli.errors import EncaggError, NothingToDo, OutputError, UsageError
 from encagg_cli.outputs import writing
 from encagg_cli.rounds.directory import WRITING_LOCK
 
@@ -24,6 +24,7 @@ record from its training loop, after each client's upload:
     from encagg_cli import record
     record(round_number, client_id, update)"""
 _SHOWN_FAILURES: Final = 3
+_LOOKED_AT: Final = 20  # rounds: in some of them, a known-benign client should have been chosen
 
 
 def run_captured(
@@ -52,11 +53,24 @@ def run_captured(
                 run.rmdir()  # only if it is empty
     if outcome.rounds:
         tell(f"{counted(len(outcome.rounds), 'round')}, {counted(outcome.n_uploads, 'upload')} recorded into {run}")
+    if settings.trusted and outcome.rounds:
+        _look_for(sorted(settings.trusted), run, sorted(outcome.rounds)[:_LOOKED_AT], warn)
     if code == 0:
         _judge(run, outcome)
     for failure in outcome.failures[:_SHOWN_FAILURES]:
         warn(f"recording failed: {failure}")
     return code
+
+
+def _look_for(trusted: Sequence[str], run: Path, rounds: Sequence[int], warn: Callable[[str], None]) -> None:
+    """Warn where these rounds have no known-benign client: each process sees only the clients that it records."""
+    from encagg_cli.capture.doubts import unheard
+    from encagg_cli.rounds.reader import Run
+
+    with suppress(EncaggError):  # what cannot be read is told by whoever needs it
+        stored = Run.open(run)
+        if not any(stored.round(number).trusted.any() for number in rounds):
+            warn(f"{run}: {unheard(trusted)}")
 
 
 def _judge(run: Path, outcome: Outcome) -> None:

@@ -135,7 +135,7 @@ class SpoolImporter:
 
     def _new_recorder(self) -> Recorder:
         settings = self.settings
-        return Recorder(
+        recorder = Recorder(
             self.path,
             update_kind=settings.update_kind,
             dtype=settings.dtype,
@@ -144,6 +144,8 @@ class SpoolImporter:
             pseudonyms=settings.pseudonyms,
             force=settings.force,
         )
+        recorder.doubts.silence()  # what a spool holds is looked at here
+        return recorder
 
     def _material(self, found: SpoolRound) -> RoundMaterial:
         own_ids = {client_id for client_id, _ in found.clients}

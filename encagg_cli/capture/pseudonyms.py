@@ -1,5 +1,7 @@
-"""The secret key behind pseudonyms: a file that is made where it is missing, and kept away from the run."""
+"""Pseudonyms of clients, and the secret key behind them: a file that is made where it is missing, away from the run."""
 
+import hashlib
+import hmac
 import os
 import secrets
 from pathlib import Path
@@ -9,7 +11,13 @@ from encagg_cli.errors import UnusableInput, UsageError
 from encagg_cli.outputs import writing
 
 _KEY_BYTES: Final = 32
+_DIGITS: Final = 32
 _SHORTEST: Final = 16  # characters: shorter keys can be guessed, and client ids with them
+
+
+def pseudonym(client_id: str, key: bytes) -> str:
+    """The id that a client is stored under: its keyed hash (HMAC-SHA256), cut to 128 bits."""
+    return hmac.new(key, client_id.encode(), hashlib.sha256).hexdigest()[:_DIGITS]
 
 
 def read_or_make_key(path: Path, run: Path) -> str:

@@ -7,27 +7,28 @@
 Imports neither typer, rich nor torch.
 """
 
-import hashlib
-import hmac
 import shutil
 import threading
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.capture import ending, flatten
 from encagg_cli.capture.background import RowBuffers
+from encagg_cli.capture.doubts import Doubts
 from encagg_cli.capture.flatten import Update
+from encagg_cli.capture.pseudonyms import pseudonym
 from encagg_cli.capture.recording import RoundRecording
-from encagg_cli.capture.trouble import ON_ERROR, CaptureWarning, OnError, Trouble, say
+from encagg_cli.capture.settings import as_round, check_settings
+from encagg_cli.capture.trouble import CaptureWarning, OnError, Trouble, say
 from encagg_cli.errors import UsageError
 from encagg_cli.rounds import layout
-from encagg_cli.rounds.compression import COMPRESSIONS, Compression
+from encagg_cli.rounds.compression import Compression
 from encagg_cli.rounds.directory import round_files
 from encagg_cli.rounds.encoding import stored_dtype
 from encagg_cli.rounds.estimate import human_bytes, round_bytes
@@ -39,8 +40,6 @@ from encagg_cli.rounds.worker import Worker
 from encagg_cli.rounds.writer import RoundWriter
 
 __all__ = ["CaptureWarning", "Recorder", "RoundRecording"]
-
-_PSEUDONYM_DIGITS: Final = 32
 
 
 class Recorder:
@@ -82,7 +81,7 @@ class Recorder:
         output_layer: str | None = None,
         pseudonyms: str | bytes | None = None,
     ) -> None:
-        _check_settings(update_kind, dtype, compression, every, on_error)
+        check_settings(update_kind, dtype, compression, every, on_error)
         self.path = Path(path)
         named = (trusted,) if isinstance(trusted, str) else trusted
         self.trusted = frozenset(as_client_id(client) for client in named)
@@ -91,6 +90,8 @@ class Recorder:
         self.n_recorded = 0
         self.interrupted: tuple[Path, ...] = ()
         self.trouble = Trouble(on_error)
+        # Of a session's several processes, each sees a part of the clients.
+        self.doubts = Doubts(self.trusted if session is None else ())
         self.background = Worker("encagg-record")
         self._update_kind: UpdateKind = update_kind
         self._compression = compression
@@ -134,7 +135,7 @@ class Recorder:
         this round and `force` is not set, UnusableInput where the model is not the run's.
         """
         try:
-            return self._begin(_as_round(number), global_model, root_gradient)
+            return self._begin(as_round(number), global_model, root_gradient)
         except Exception as error:  # noqa: BLE001 - raised or told, as the user chose
             self.trouble.meet(error, f"round {number} is not stored")
             return RoundRecording(self, number, is_recorded=False)
@@ -182,9 +183,7 @@ class Recorder:
 
     def pseudonym(self, client_id: str) -> str:
         """The id that a client is stored under."""
-        if self._key is None:
-            return client_id
-        return hmac.new(self._key, client_id.encode(), hashlib.sha256).hexdigest()[:_PSEUDONYM_DIGITS]
+        return client_id if self._key is None else pseudonym(client_id, self._key)
 
     def estimate(self, n_rounds: int, *, n_clients: int | None = None) -> int:
         """Bytes on the disk of so many further rounds of the training, of which every `every`-th is recorded.
@@ -233,6 +232,7 @@ class Recorder:
     def count(self, recording: RoundRecording) -> None:
         self.n_recorded += 1
         self._expected_clients = len(recording.client_ids)
+        self.doubts.end_round(recording.number, has_trusted=recording.has_trusted)
         if self.n_recorded == 1 and self._expected_rounds is not None and self._compression is None:
             rest, free = self.estimate(self._expected_rounds - 1), shutil.disk_usage(self.path).free
             if rest > free:
@@ -288,27 +288,9 @@ class Recorder:
 
     def become_forked(self) -> None:
         """In a forked child: hold nothing of the parent's; the child's first round opens the run anew."""
+        self.doubts.silence()
         self._session = None
         self._current = None
         self._buffers = None
         self._lock = threading.Lock()
         self.background = Worker("encagg-record")
-
-
-def _check_settings(update_kind: str, dtype: str, compression: str | None, every: int, on_error: str) -> None:
-    for name, value, known in (
-        ("update_kind", update_kind, layout.UPDATE_KINDS),
-        ("dtype", dtype, layout.STORED_TYPES),
-        ("compression", compression, (None, *COMPRESSIONS)),
-        ("on_error", on_error, ON_ERROR),
-    ):
-        if value not in known:
-            raise UsageError(f"{name} is one of {', '.join(map(str, known))}, not {value!r}")
-    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-        raise UsageError(f"every is a whole number of at least 1, not {every!r}")
-
-
-def _as_round(number: int) -> int:
-    if isinstance(number, bool) or not isinstance(number, int | np.integer) or not 0 <= number <= layout.LAST_ROUND:
-        raise UsageError(f"a round's number is between 0 and {layout.LAST_ROUND}, not {number!r}")
-    return int(number)

@@ -19,7 +19,7 @@ from encagg_cli.capture.flatten import Update
 from encagg_cli.capture.trouble import CaptureWarning, say
 from encagg_cli.errors import NothingToDo, UnusableInput, UsageError
 from encagg_cli.rounds.encoding import stored_dtype
-from encagg_cli.rounds.layout import EXAMPLES_UNKNOWN, Parameter
+from encagg_cli.rounds.layout import EXAMPLES_UNKNOWN, GLOBAL_MODEL, Parameter
 from encagg_cli.rounds.limits import as_client_id, check_upload
 from encagg_cli.rounds.storage import Upload
 from encagg_cli.rounds.writer import RoundWriter
@@ -54,6 +54,8 @@ class RoundRecording:
         self._writer: RoundWriter | None = None  # belongs to the background once it is there
         self._error: Exception | None = None  # of the background
         self._told_of_overflow = False
+        self._model: NDArray[np.float32] | None = None  # until an upload was compared with it
+        self.has_trusted = False
 
     def begin(self, global_model: Update | None, root_gradient: Update | None) -> None:
         """Take copies of what the round starts from."""
@@ -84,9 +86,8 @@ class RoundRecording:
         """Record one upload; when this returns, `update` may be reused.
 
         `update` is an array, a tensor, or a mapping of names to those; a number for a client id is stored as text.
-        `trusted` is taken from the recorder's list
-        where it is None; `poisoned` and `attack` are ground truth, where somebody knows it. Waits while two updates
-        are on their way to the disk already.
+        `trusted` is taken from the recorder's list where it is None; `poisoned` and `attack` are ground truth, where
+        somebody knows it. Waits while two updates are on their way to the disk already.
 
         Raises UnusableInput, naming client and tensor, for an update of other tensors than the run's, and for a second
         upload of a client: it is not stored, and the round goes on. Raises OutputError where the round cannot be
@@ -106,6 +107,7 @@ class RoundRecording:
             self._claim(known_as, name)
             try:
                 self._hand_over(upload, update, f"round {self.number}, client {name!r}")
+                self.has_trusted |= is_trusted or name in self._recorder.trusted
             except BaseException:
                 self._clients.discard(known_as)
                 raise
@@ -185,7 +187,14 @@ class RoundRecording:
         except BaseException:
             buffers.give_back(row)
             raise
+        model, self._model = self._model, None
+        is_model = model is not None and self._recorder.doubts.is_model(row, self._recorder.stored_type, model)
         self._wait_in_line(upload, row, buffers)
+        if is_model:
+            say(
+                f"{whose}: the upload is close to the global model: if it is a whole model, record its difference "
+                "from the global model instead"
+            )
         if overflowed and not self._told_of_overflow:
             self._told_of_overflow = True
             say(f"{whose}: values out of the range of {self._recorder.stored_type} are stored as infinite")
@@ -218,6 +227,7 @@ class RoundRecording:
                 flatten.check(update, recorder.parameters, whose)
                 self._buffers = recorder.buffers()
                 vectors, self._vectors = self._vectors, {}
+                self._model = recorder.doubts.model(vectors.get(GLOBAL_MODEL))
                 parameters = recorder.parameters
                 # The first vector is on its way beside the rows; a second one would make more than three updates.
                 held = max(0, len(vectors) - 1)

@@ -10,12 +10,12 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from encagg_cli.capture.doubts import is_close, squares
 from encagg_cli.capture.selection import Selection
 from encagg_cli.capture.tensors import BARE_NAME, TensorFile
 from encagg_cli.errors import UnusableInput
 
 _MOST_DIGITS: Final = 18  # of a 64-bit integer
-_LOOKS_LIKE_A_MODEL: Final = 0.5  # an update is rarely within half the global model's norm of the global model
 
 
 class LazyTensor:
@@ -100,11 +100,9 @@ def looks_like_a_model(tensors: TensorFile, model: GlobalModel, selection: Selec
     distance = size = 0.0
     for name, entry in tensors.entries.items():
         if (tensors.is_bare or selection.takes(name, entry)) and model.shape(name) == entry.shape:
-            reference = model.values(name).astype(np.float64)
-            with np.errstate(over="ignore", invalid="ignore"):
-                distance += float(np.sum((tensors.read(name) - reference) ** 2))
-                size += float(np.sum(reference**2))
-    return distance < _LOOKS_LIKE_A_MODEL**2 * size
+            further = squares(tensors.read(name), model.values(name))
+            distance, size = distance + further[0], size + further[1]
+    return is_close(distance, size)
 
 
 def num_examples_of(tensors: TensorFile) -> int | None:

@@ -163,7 +163,7 @@ def test_a_limit_on_the_size_of_files_is_the_same_exception_wherever_it_strikes(
         f"    recorder = Recorder({str(tmp_path)!r} + f'/run-{{limit}}')\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))\n"
         "    try:\n"
-        "        with recorder.round(1, global_model=update) as stored: stored.add('a', update)\n"
+        "        with recorder.round(1, root_gradient=update) as stored: stored.add('a', update)\n"
         "        ends.append('stored')\n"
         "    except OutputError as error: ends.append(str(error).rpartition(': ')[2])\n"
         "    recorder.close()\n"

@@ -81,6 +81,14 @@ def test_a_failed_recording_of_a_command_that_ended_well_is_6(capfd):
     assert main(["capture", "run", "--force", *command[2:]]) == 0
 
 
+def test_known_benign_ids_that_nobody_has_are_told(capfd):
+    for name, trusted, told in (("one", "A,z", True), ("two", "a,z", False)):
+        command = ["capture", name, "--trusted", trusted, "--pseudonyms", "key", "--", *python(RECORDS_ONE_ROUND)]
+        assert main(command) == 0
+        said = capfd.readouterr().err
+        assert ("none of the known-benign clients has uploaded ('A', 'z'): is this how" in said) == told
+
+
 def test_strict_lets_the_command_fail():
     assert main(["capture", "run", "--", *python(RECORDS_ONE_ROUND)]) == 0
     assert main(["capture", "run", "--strict", "--", *python(RECORDS_ONE_ROUND)]) == 1

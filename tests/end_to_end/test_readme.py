@@ -250,7 +250,7 @@ def test_recording_in_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     import torch
 
     class Client:
-        id, n = "client-0", 5
+        id, n = "hospital-1", 5
 
         def train(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
             return {name: torch.ones_like(values) for name, values in model.state_dict().items()}
