@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from encagg_cli.filters.anchored_views.reversal import PLAIN_POWER, reversed_group
 from encagg_cli.filters.anchored_views.split import anchored_split
-from encagg_cli.filters.anchored_views.trust import opposition, propagate, relations
+from encagg_cli.filters.anchored_views.trust import propagate, relations
 from encagg_cli.filters.anchored_views.views import FEWEST, own_past, views_of
 from encagg_cli.sketch import Gram
 
@@ -62,11 +63,6 @@ def required_gain(alpha: float, n: int) -> float:
     epochs, 2 to 10 known-benign. The gain has no unit, and the same figures hold on MNIST within ±2 nats.
     """
     return max(1.0, 7.5 + 2.6 * float(np.log(0.01 / alpha)) + 0.06 * n)
-
-
-def required_opposition(alpha: float, n: int, *, later: bool) -> float:
-    """Opposition above which a group counts as reversed; fitted as `required_gain`. Few clients oppose by chance."""
-    return min(0.98, 0.86 + 2.0 / n + 0.087 * float(np.log(0.01 / alpha)) + (0.08 if later else 0.0))
 
 
 def detect(
@@ -164,16 +160,10 @@ def _cut(
 def _reversed(
     gram: Gram, alive: NDArray[np.intp], trusted: Mask, alpha: float, found: Findings, *, later: bool
 ) -> bool:
-    """Reject those that distrust reaches, if as a group they oppose the rest; False where they do not."""
-    strength = relations(gram.cosines[np.ix_(alive, alive)])
-    trust = propagate(strength, trusted[alive])
-    found.trust[alive] = trust
-    group = (trust < 0) & ~trusted[alive]
-    if not group.any():
+    """Reject those who oppose the rest as a group; False where nobody does."""
+    found.trust[alive] = propagate(relations(gram.cosines[np.ix_(alive, alive)], PLAIN_POWER), trusted[alive])
+    reversal = reversed_group(gram, alive, trusted, alpha, later=later)
+    if reversal is None:
         return False
-    opposed = opposition(strength, group)
-    required = required_opposition(alpha, len(alive), later=later)
-    if opposed <= required:
-        return False
-    found.reject(alive[group], "reversed", 1.0 + opposed - required)
+    found.reject(alive[reversal.group], "reversed", reversal.evidence)
     return True
