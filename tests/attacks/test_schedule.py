@@ -114,6 +114,7 @@ def test_canonical_text_is_read_back(text):
         ("always(free=x)", "cannot be read"),
         ("always(identities=new)", "identities"),
         ("periodic(on=0)", "at least 1"),
+        ("always(", "cannot read .* as a schedule"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(text, message):

@@ -18,8 +18,7 @@ from encagg_cli.filters import Decision, Filter
 from encagg_cli.rounds.layout import Parameter
 from encagg_cli.rounds.rows import RowReader
 from encagg_cli.rounds.writer import RoundWriter
-from encagg_cli.sketch import ArraySource, GramNeed, RoundSketch, sketch_round
-from encagg_cli.sketch.mixing import can_mix, mix, mixed_norms
+from encagg_cli.sketch import GramNeed, RoundSketch, sketch_round
 from encagg_cli.sketch.stored import StoredSource
 from encagg_cli.sketch.tasks import open_source
 from encagg_cli.verdicts.choosing import told_the_truth
@@ -233,28 +232,3 @@ def test_what_float32_may_not_hold_is_crafted(tmp_path: Path, factor: str) -> No
         source = open_source(run, 0)
         sketch = sketch_round(source, [GramNeed()])
         assert mix_round(sketch, source, campaign, campaign.plan(0, source.client_ids), TRUSTED) is None
-
-
-@pytest.mark.parametrize("offset", [0.0, 1000.0])
-def test_raw_weights_lose_no_difference(offset: float) -> None:
-    """Updates of norm 10^4 that differ by 1: distances among honest and scaled uploads stay those of the updates."""
-    rng = np.random.default_rng(0)
-    updates = (offset * rng.standard_normal(200) + rng.standard_normal((8, 200))).astype(np.float32)
-    ids = tuple(f"client-{row:02d}" for row in range(8))
-    source = ArraySource(updates, ids, np.zeros(8, dtype=bool))
-    weights = np.eye(8)
-    weights[6:, :6] = 1 / 6  # mean of the others
-    weights[6:, 6:] = 0
-    sketch = sketch_round(source, [GramNeed()])
-    made = ArraySource(weights @ updates.astype(np.float64), ids, np.zeros(8, dtype=bool))
-    figures = mix(sketch, made, weights).gram
-    exact = weights @ updates.astype(np.float64)
-    distances = np.linalg.norm(exact[:, None] - exact[None, :], axis=2)
-    np.testing.assert_allclose(figures.distances, distances, rtol=1e-3, atol=1e-3)
-    np.testing.assert_allclose(mixed_norms(sketch.gram, weights), np.linalg.norm(exact, axis=1), rtol=1e-6)
-
-
-def test_needs_that_count_single_values_cannot_be_mixed() -> None:
-    assert can_mix(GramNeed())
-    assert not any(map(can_mix, filters.get("median").needs()))
-    assert needs_of("", [filters.get("mean")]) == (GramNeed(),)
