@@ -2,6 +2,7 @@
 
     round-000012.h5              a published round            round-000012.WRITER.h5   a further shard of it
     round-000012.h5.partial      being written; its writer holds a lock on it while it lives
+    round-000012.h5.replacing    what a forced repeat of the round replaces (replacing.py)
     .writing.lock                held, shared, by the processes of the session that records here; names the session
     .publishing.lock             held for the moment of publication
 
@@ -10,7 +11,7 @@ Locks are `flock` locks (locks.py): the system releases them when a process ends
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ from typing import Final
 from encagg_cli.errors import OutputError, UnusableInput
 from encagg_cli.rounds.layout import PARTIAL_SUFFIX, parse_round_file_name, round_file_name
 from encagg_cli.rounds.locks import LockedFile
+from encagg_cli.rounds.replacing import replaced_names
 
 WRITING_LOCK: Final = ".writing.lock"
 PUBLISHING_LOCK: Final = ".publishing.lock"
@@ -68,9 +70,12 @@ def files_of_round(directory: Path, number: int) -> list[RoundFile]:
     return _by_round(directory, [name for name in _names(directory) if name.startswith(begin)]).get(number, [])
 
 
-def _by_round(directory: Path, names: Iterable[str]) -> dict[int, list[RoundFile]]:
+def _by_round(directory: Path, names: Sequence[str]) -> dict[int, list[RoundFile]]:
     found: dict[int, list[RoundFile]] = {}
+    replaced = replaced_names(directory, names)
     for name in names:
+        if name in replaced:
+            continue
         parsed = parse_round_file_name(name)
         if parsed is not None:
             found.setdefault(parsed[0], []).append(RoundFile(directory / name, *parsed))
@@ -125,7 +130,10 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 def _names(directory: Path) -> list[str]:
-    return [entry.name for entry in os.scandir(directory)] if directory.is_dir() else []
+    try:
+        return os.listdir(directory)  # noqa: PTH208 names alone: a run may have many files
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _is_locked(path: Path) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from encagg_cli.errors import UnusableInput, UsageError
 from encagg_cli.outputs import sync, writing
 from encagg_cli.rounds.directory import locked, partial_files, round_files
+from encagg_cli.rounds.replacing import finish_replacements
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ def plan_prune(directory: Path, keep_last: int) -> tuple[Doomed, ...]:
 def prune(directory: Path, doomed: Sequence[Doomed]) -> None:
     """Remove the files of these rounds, in order. Raises OutputError (exit 6) where that is not permitted."""
     with writing(directory), locked(directory):
+        finish_replacements(directory)
         for item in doomed:
             for path in item.files:
                 path.unlink(missing_ok=True)

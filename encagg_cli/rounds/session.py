@@ -9,9 +9,10 @@ from typing import Any, Final, Self
 
 from encagg_cli.errors import OutputError, UsageError
 from encagg_cli.outputs import writing
-from encagg_cli.rounds.directory import WRITING_LOCK, PartialFile, files_of_round, remove_interrupted
+from encagg_cli.rounds.directory import WRITING_LOCK, PartialFile, files_of_round, locked, remove_interrupted
 from encagg_cli.rounds.layout import TEXT_BYTES_LIMIT
 from encagg_cli.rounds.locks import LockedFile
+from encagg_cli.rounds.replacing import finish_replacements
 from encagg_cli.rounds.writer import RoundWriter, repeated
 
 _PATIENCE_SECONDS: Final = 5.0  # another process needs the lock alone for a moment when it begins
@@ -49,6 +50,8 @@ class WritingSession:
                 raise
             if is_first:
                 self.interrupted = tuple(remove_interrupted(self.directory))
+                with locked(self.directory):
+                    finish_replacements(self.directory)
         self.writer = None if is_first else f"p{os.getpid()}-{secrets.token_hex(2)}"
 
     def refuse_repeat(self, number: int) -> None:

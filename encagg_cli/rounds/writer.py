@@ -25,6 +25,7 @@ from encagg_cli.rounds.hdf5 import fdatasync
 from encagg_cli.rounds.layout import Parameter, StoredType, UpdateKind
 from encagg_cli.rounds.limits import check_settings, check_upload
 from encagg_cli.rounds.locks import LockedFile
+from encagg_cli.rounds.replacing import replacing
 from encagg_cli.rounds.storage import Beginning, RoundStorage, Upload, WrittenRow
 from encagg_cli.rounds.worker import Worker
 
@@ -184,10 +185,9 @@ class RoundWriter:
                     fdatasync(self._file.descriptor)  # before others have to wait for us
                 with locked(self.directory):
                     replaced, twice = self._look_at_others()
-                    self._publish(self._file, twice)
-                    for path in replaced:
-                        path.unlink(missing_ok=True)
-                    sync(self.directory)
+                    with replacing(self.path, os.fstat(self._file.descriptor).st_ino, replaced):
+                        self._publish(self._file, twice)
+                        sync(self.directory)
         except BaseException:
             self.abort()
             raise

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from encagg_cli import Recorder, Run
+from encagg_cli.capture.trouble import CaptureWarning
 from encagg_cli.errors import OutputError, UnusableInput
 from encagg_cli.rounds.verify import verify
 
@@ -151,6 +152,66 @@ def test_a_forced_repeat_replaces_all_shards_of_the_old_session(tmp_path: Path):
         stored.add("7", UPDATE + 7)
 
     assert_holds(tmp_path / "run", 1, "7")
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        ("rename", {"0": 0, "1": 1}),  # not published: the old round stands, with all its shards
+        ("first removal", {"7": 7}),
+        ("removal of the note", {"7": 7}),
+    ],
+)
+def test_a_forced_repeat_that_is_killed_replaces_all_or_nothing(tmp_path: Path, step: str, expected: dict[str, int]):
+    for client in range(2):
+        with Recorder(tmp_path / "run", session="old") as recorder, recorder.round(1) as stored:
+            stored.add(str(client), UPDATE + client)
+    program = """
+        import os, signal, sys, numpy
+        from pathlib import Path
+        from encagg_cli import Recorder
+        run, step = sys.argv[1:]
+        method, suffix = {
+            "rename": ("replace", ".partial"),
+            "first removal": ("unlink", ".h5"),
+            "removal of the note": ("unlink", ".replacing"),
+        }[step]
+        does = getattr(Path, method)
+        def dies(path, *arguments, **settings):
+            if path.name.startswith("round-") and path.name.endswith(suffix):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return does(path, *arguments, **settings)
+        setattr(Path, method, dies)
+        with Recorder(run, force=True) as recorder, recorder.round(1) as stored:
+            stored.add("7", numpy.arange(200_000, dtype="f4") + 7)
+    """
+    done = run_program(program, tmp_path / "run", step)
+    assert done.returncode == -9, done.stderr
+
+    assert_holds(tmp_path / "run", 1, *expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CaptureWarning)  # of the round that was interrupted
+        Recorder(tmp_path / "run").close()
+    assert_holds(tmp_path / "run", 1, *expected)
+    left = sorted(path.name for path in (tmp_path / "run").glob("round-*"))
+    assert len(left) == len(expected)
+    assert left[0] == "round-000001.h5"
+
+
+def test_a_note_of_replaced_files_hides_nothing_but_what_its_own_file_replaced(tmp_path: Path):
+    run = tmp_path / "run"
+    with Recorder(run) as recorder:
+        for number in (1, 2):
+            with recorder.round(number) as stored:
+                stored.add("0", UPDATE)
+    for inode in ("1", str((run / "round-000001.h5").stat().st_ino), "no number", ""):
+        names = ("../run/round-000002.h5", "round-000002.h5", "round-000001.h5", ".writing.lock")
+        (run / "round-000001.h5.replacing").write_text("\n".join((inode, *names)))
+        assert Run.open(run).rounds == (1, 2)
+    Recorder(run).close()
+
+    assert Run.open(run).rounds == (1, 2)
+    assert sorted(path.name for path in run.glob("round-*")) == ["round-000001.h5", "round-000002.h5"]
 
 
 def test_a_mixture_of_sessions_is_never_read_as_one_round(tmp_path: Path):
