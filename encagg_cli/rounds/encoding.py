@@ -62,7 +62,7 @@ def decode(stored: NDArray[np.generic], stored_type: StoredType, out: NDArray[np
 def norm(stored: NDArray[Any], stored_type: StoredType) -> float:
     """Euclidean norm in float64 of a stored row (n,); not finite exactly where the row is not."""
     squares = np.empty(-(-len(stored) // BLOCK), dtype=np.float64)
-    buffer = np.empty(min(BLOCK, len(stored)), dtype=np.float32)
+    buffer = np.empty(0 if stored_type == "float32" else min(BLOCK, len(stored)), dtype=np.float32)
     torch = torch_encoding.loaded(stored_type, len(stored))
     with np.errstate(invalid="ignore", over="ignore"):
         for index, start in enumerate(range(0, len(stored), BLOCK)):
