@@ -11,7 +11,7 @@ from encagg_cli.rounds.encoding import decode
 from encagg_cli.rounds.layout import StoredType
 
 _LOOKS_LIKE_A_MODEL: Final = 0.5  # an update is rarely within half the global model's norm of the global model
-_COMPARED: Final = 2**16  # values, evenly spread, are enough to tell
+_COMPARED: Final = 2**12  # values, evenly spread, are enough to tell
 _SHOWN: Final = 3
 
 

@@ -21,43 +21,42 @@ class GatheredRound:
     def __init__(self, storage: RoundStorage, beginning: Beginning, *, row_bytes: int) -> None:
         self._storage = storage
         self._rows: list[NDArray[np.generic]] = []
-        self._beginning = replace(beginning, expected_rows=0)
         vectors = sum(vector.nbytes for vector in beginning.vectors.values())
         self._most_rows = (MOST_BYTES - vectors) // row_bytes
-        self._is_in_memory = beginning.expected_rows <= self._most_rows
-        if self._is_in_memory:  # the caller may change its vectors
-            copies = {name: vector.copy() for name, vector in beginning.vectors.items()}
-            self._beginning = replace(beginning, vectors=copies, expected_rows=0)
-        else:
+        self._beginning: Beginning | None = None  # while the round is in memory
+        if beginning.expected_rows > self._most_rows:
             storage.begin(beginning)
+            return
+        copies = {name: vector.copy() for name, vector in beginning.vectors.items()}  # the caller may change its own
+        self._beginning = replace(beginning, vectors=copies)
+        storage.begin_in_memory(self._beginning)
 
     def write_row(self, index: int, row: NDArray[np.generic]) -> None:
         """Take a copy of the row (n_parameters,), of the stored type, as `index`: one more than there are."""
-        if self._is_in_memory and index >= self._most_rows:
-            self._spill()
-        if self._is_in_memory:
+        if self._beginning is not None and index >= self._most_rows:
+            self._spill(self._beginning)
+        if self._beginning is not None:
             self._rows.append(row.copy())
         else:
             self._storage.write_row(index, row)
 
     def move_row(self, source: int, target: int) -> None:
         """Copy a row over another one."""
-        if self._is_in_memory:
+        if self._beginning is not None:
             self._rows[target] = self._rows[source]
         else:
             self._storage.move_row(source, target)
 
     def finish(self, rows: Sequence[WrittenRow]) -> None:
         """Write what is known at the end, of the first `len(rows)` rows, and all that was kept in memory."""
-        if self._is_in_memory:
+        if self._beginning is not None:
             self._storage.write_whole(self._beginning, self._rows[: len(rows)], rows)
         else:
             self._storage.finish(rows)
 
-    def _spill(self) -> None:
+    def _spill(self, beginning: Beginning) -> None:
         """Go on in the file."""
-        self._is_in_memory = False
-        rows, self._rows = self._rows, []
-        self._storage.begin(replace(self._beginning, expected_rows=2 * len(rows)))
+        rows, self._rows, self._beginning = self._rows, [], None
+        self._storage.begin(replace(beginning, expected_rows=2 * len(rows)))
         for index, row in enumerate(rows):
             self._storage.write_row(index, row)

@@ -6,6 +6,7 @@ closed at once, and a fork waits for that. The rows themselves are written aroun
 """
 
 import errno
+import itertools
 import json
 import os
 import re
@@ -27,6 +28,7 @@ from encagg_cli.rounds.locks import without_fork
 # The oldest layout that has all we need, and none that only the newest library reads.
 _LIBRARY_VERSIONS: Final = (h5py.h5f.LIBVER_EARLIEST, h5py.h5f.LIBVER_V110)
 _ERRNO_IN_TEXT: Final = re.compile(r"errno = ([0-9]+)")
+_image_numbers = itertools.count()
 _IMAGE_STEP: Final = 2**14  # bytes by which a file in memory grows
 
 Owner: TypeAlias = h5py.h5g.GroupID | h5py.h5d.DatasetID
@@ -60,24 +62,28 @@ def changed(path: Path, *, create: bool = False) -> Iterator[h5py.h5g.GroupID]:
         raise OSError(number, os.strerror(number)) from error
 
 
-@contextmanager
-def imaged(descriptor: int) -> Iterator[h5py.h5g.GroupID]:
-    """Yield the root of a new HDF5 file that is made in memory; then write it into the empty file `descriptor`.
+class Image:
+    """A new HDF5 file that is made in memory, below `root`, and written when it is complete.
 
-    For files that are small: on the disk, HDF5 cuts a file when it closes it, and waits for that. Raises OSError where
-    it cannot be written.
+    For files that are small: on the disk, HDF5 cuts a file when it closes it, and waits for that. A forked child that
+    inherits one has a copy, which is written nowhere. One that is forgotten is closed.
     """
-    access = _access()
-    access.set_fapl_core(_IMAGE_STEP, backing_store=False)
-    with without_fork():
-        file = h5py.h5f.create(b"image", h5py.h5f.ACC_TRUNC, fapl=access)
-        try:
-            yield h5py.h5g.open(file, b"/")
-            h5py.h5f.flush(file)
-            image = file.get_file_image()
-        finally:
-            file.close()
-    pwrite(descriptor, np.frombuffer(image, dtype=np.uint8), 0)
+
+    def __init__(self) -> None:
+        access = _access()
+        access.set_fapl_core(_IMAGE_STEP, backing_store=False)
+        name = f"image-{next(_image_numbers)}"  # HDF5 tells files in memory by their names
+        with without_fork():
+            self._file = h5py.h5f.create(name.encode(), h5py.h5f.ACC_TRUNC, fapl=access)
+            self.root = h5py.h5g.open(self._file, b"/")
+
+    def write(self, descriptor: int) -> None:
+        """Write it into an empty file, and close it. Raises OSError where it cannot be written."""
+        with without_fork():
+            h5py.h5f.flush(self._file)
+            data = self._file.get_file_image()
+            self._file.close()
+        pwrite(descriptor, np.frombuffer(data, dtype=np.uint8), 0)
 
 
 def _access() -> h5py.h5p.PropFAID:

@@ -19,10 +19,10 @@ from encagg_cli.rounds.compression import compress_row
 from encagg_cli.rounds.digest import ROW_DIGEST_BYTES, as_text, bytes_digest, combine
 from encagg_cli.rounds.encoding import stored_dtype
 from encagg_cli.rounds.hdf5 import (
+    Image,
     allocate,
     changed,
     create_rows,
-    imaged,
     parameters_bytes,
     pwrite,
     reserve,
@@ -34,6 +34,7 @@ from encagg_cli.rounds.hdf5 import (
     write_values,
 )
 from encagg_cli.rounds.layout import Parameter, StoredType, UpdateKind
+from encagg_cli.rounds.locks import without_fork
 
 _RESERVED_BYTES: Final = 8 * 2**20  # small rows are reserved many at a time, as many as there are
 _RESERVED_ROWS: Final = 64  # what is reserved beyond is not given back as a whole
@@ -112,6 +113,8 @@ class RoundStorage:
         self._columns = layout.plain_chunk_columns(n_parameters, stored_type)
         self._offsets: list[list[int]] = []  # of each reserved row's chunks
         self._dirty = _NOTHING_DIRTY
+        self._image: Image | None = None
+        self._places: dict[str, int] = {}
 
     def begin(self, beginning: Beginning) -> None:
         """Make the round, and the file where it is new. Room is reserved for the expected rows, as far as it is small.
@@ -120,24 +123,31 @@ class RoundStorage:
         """
         most = max(1, _RESERVED_BYTES // self._row_bytes)
         n_rows = 0 if self._is_compressed else min(beginning.expected_rows, most)
+        self._image = None
         values = sum(vector.nbytes for vector in beginning.vectors.values()) + n_rows * self._row_bytes
         allocate(self._descriptor, _MARGIN_BYTES + parameters_bytes(beginning.new_file) + values)
         with changed(self.path, create=bool(beginning.new_file)) as root:
             places = self._lay_out(root, beginning, n_rows)
         self._write_vectors(beginning, places)
 
+    def begin_in_memory(self, beginning: Beginning) -> None:
+        """Make the round of a new file, of plain rows that are small together, in memory. Nothing is written."""
+        image = Image()
+        with without_fork():
+            self._places = self._lay_out(image.root, beginning, 0)
+        self._image = image
+
     def write_whole(
         self, beginning: Beginning, values: Sequence[NDArray[np.generic]], rows: Sequence[WrittenRow]
     ) -> None:
-        """Write a round of plain rows into the empty file: `begin`, a `write_row` each, and `finish`, in far less time.
-
-        For rows that are small together: HDF5's part is made in memory.
-        """
-        with imaged(self._descriptor) as root:
-            places = self._lay_out(root, beginning, 0)
-            self._conclude(root, rows)
-            self._extend(self._updates(root), len(rows))
-        self._write_vectors(beginning, places)
+        """Write what was begun in memory, and its rows: as `begin`, `write_row` and `finish`, in far less time."""
+        image, self._image = self._image, None
+        assert image is not None  # it was begun
+        with without_fork():
+            self._conclude(image.root, rows)
+            self._extend(self._updates(image.root), len(rows))
+        image.write(self._descriptor)
+        self._write_vectors(beginning, self._places)
         for index, row in enumerate(values):
             self.write_row(index, row)
 

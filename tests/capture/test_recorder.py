@@ -415,10 +415,11 @@ def test_recording_loads_neither_torch_nor_the_command_line(tmp_path: Path):
 def test_recording_takes_the_memory_of_three_updates_at_most(tmp_path: Path):
     update = np.ones(2_000_000, dtype=np.float32)
     model = -update
+    with Recorder(tmp_path / "small") as recorder:
+        record_one(recorder, 1)  # what is loaded and kept once is no matter of the size of updates
     with Recorder(tmp_path / "run") as recorder:
-        record_one(recorder, 1, update=update)  # what is loaded and kept once is no matter of the size of updates
         tracemalloc.start()
-        with recorder.round(2, global_model=model, root_gradient=update) as stored:
+        with recorder.round(1, global_model=model, root_gradient=update) as stored:
             for client in range(10):
                 stored.add(f"{client}", update)
         _, peak = tracemalloc.get_traced_memory()

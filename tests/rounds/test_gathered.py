@@ -191,3 +191,18 @@ class Midnight(datetime):
     @classmethod
     def now(cls, tz: Any = None) -> "Midnight":
         return cls(2026, 1, 1, tzinfo=tz)
+
+
+@pytest.mark.parametrize("end", ["close", "abort"])
+def test_no_hdf5_file_stays_open_when_a_round_has_ended(tmp_path: Path, way: str, end: str):
+    def n_open() -> int:
+        return int(h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE))
+
+    before = n_open()
+    writer = RoundWriter(tmp_path, 1, session="s", parameters=PARAMETERS)
+    for client in range(4):
+        writer.add(f"{client}", UPDATES[client])
+    getattr(writer, end)()
+    del writer
+
+    assert n_open() == before
