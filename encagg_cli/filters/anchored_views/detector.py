@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from encagg_cli.filters.anchored_views.reversal import PLAIN_POWER, reversed_group
+from encagg_cli.filters.anchored_views.reversal import reversed_group
 from encagg_cli.filters.anchored_views.split import anchored_split
-from encagg_cli.filters.anchored_views.trust import propagate, relations
 from encagg_cli.filters.anchored_views.views import FEWEST, own_past, views_of
 from encagg_cli.sketch import Gram
 
@@ -161,9 +160,9 @@ def _reversed(
     gram: Gram, alive: NDArray[np.intp], trusted: Mask, alpha: float, found: Findings, *, later: bool
 ) -> bool:
     """Reject those who oppose the rest as a group; False where nobody does."""
-    found.trust[alive] = propagate(relations(gram.cosines[np.ix_(alive, alive)], PLAIN_POWER), trusted[alive])
     reversal = reversed_group(gram, alive, trusted, alpha, later=later)
-    if reversal is None:
+    found.trust[alive] = reversal.trust
+    if reversal.group is None:
         return False
     found.reject(alive[reversal.group], "reversed", reversal.evidence)
     return True

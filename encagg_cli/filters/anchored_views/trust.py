@@ -12,16 +12,14 @@ from numpy.typing import NDArray
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+_POWER = 6  # of the cosine: how much more a clear relation says than a faint one
 _SWEEPS = 60
 _SETTLED = 1e-9
 
 
-def relations(cosines: Numbers, power: int) -> Numbers:
-    """(n, n) signed strength of relation, `sign(c)·|c|^power`; none with oneself.
-
-    The higher the power, the more a clear relation says than a faint one.
-    """
-    strength: Numbers = np.sign(cosines) * np.abs(cosines) ** power
+def relations(cosines: Numbers) -> Numbers:
+    """(n, n) signed strength of relation, `sign(c)·|c|⁶`; none with oneself."""
+    strength: Numbers = np.sign(cosines) * np.abs(cosines) ** _POWER
     np.fill_diagonal(strength, 0.0)
     return strength
 

@@ -16,7 +16,7 @@ def graph(n: int, **edges: float) -> np.ndarray:
 
 
 def test_a_clear_relation_says_far_more_than_a_faint_one():
-    strength = relations(np.array([[1.0, 0.8, -0.2], [0.8, 1.0, 0.4], [-0.2, 0.4, 1.0]]), 6)
+    strength = relations(np.array([[1.0, 0.8, -0.2], [0.8, 1.0, 0.4], [-0.2, 0.4, 1.0]]))
     assert strength[0, 1] == pytest.approx(0.262144)
     assert strength[1, 2] == pytest.approx(0.004096)
     assert strength[0, 2] == pytest.approx(-0.000064)
@@ -48,8 +48,8 @@ def test_reversing_uploads_reverses_their_trust():
     cosines = np.corrcoef(np.random.default_rng(1).standard_normal((12, 6)) + 0.7)
     signs = np.where(np.arange(12) < 7, 1.0, -1.0)
     trusted = np.arange(12) < 3
-    honest = propagate(relations(cosines, 6), trusted)
-    attacked = propagate(relations(cosines * np.outer(signs, signs), 6), trusted)
+    honest = propagate(relations(cosines), trusted)
+    attacked = propagate(relations(cosines * np.outer(signs, signs)), trusted)
     assert attacked == pytest.approx(honest * signs, abs=1e-12)
 
 
