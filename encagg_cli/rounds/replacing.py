@@ -38,7 +38,8 @@ def replacing(new: Path, inode: int, old: Sequence[Path]) -> Iterator[None]:
         sync(new.parent)
         yield
     except BaseException:
-        note.unlink(missing_ok=True)
+        if not _is_published(new, str(inode)):  # else what is left to do is left to whoever comes next
+            note.unlink(missing_ok=True)
         raise
     _finish(note, old)
 
@@ -72,10 +73,16 @@ def _replaced_by(note: Path) -> list[str]:
     try:
         with note.open("rb") as file:
             inode, *names = file.read(_LARGEST_NOTE).decode().split("\n")
-        is_published = str(new.stat().st_ino) == inode
     except (FileNotFoundError, UnicodeDecodeError):
         return []
-    if parsed is None or not is_published:
+    if parsed is None or not _is_published(new, inode):
         return []
     rounds = {name: parse_round_file_name(name) for name in names if name != new.name}
     return [name for name, found in rounds.items() if found is not None and found[0] == parsed[0]]
+
+
+def _is_published(new: Path, inode: str) -> bool:
+    try:
+        return str(new.stat().st_ino) == inode
+    except FileNotFoundError:
+        return False

@@ -1,5 +1,6 @@
 """Processes beside each other: those of one session share a round, another session is refused, a fork harms nothing."""
 
+import errno
 import gc
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from encagg_cli import Recorder, Run
 from encagg_cli.capture.trouble import CaptureWarning
 from encagg_cli.errors import OutputError, UnusableInput
+from encagg_cli.rounds import writer
 from encagg_cli.rounds.verify import verify
 
 UPDATE = np.arange(200_000, dtype=np.float32)
@@ -196,6 +198,30 @@ def test_a_forced_repeat_that_is_killed_replaces_all_or_nothing(tmp_path: Path, 
     left = sorted(path.name for path in (tmp_path / "run").glob("round-*"))
     assert len(left) == len(expected)
     assert left[0] == "round-000001.h5"
+
+
+def test_a_forced_repeat_that_fails_once_it_is_published_has_replaced_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for client in range(2):
+        with Recorder(tmp_path / "run", session="old") as recorder, recorder.round(1) as stored:
+            stored.add(str(client), UPDATE + client)
+
+    def fails(folder: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with Recorder(tmp_path / "run", force=True) as recorder:
+        stored = recorder.round(1)
+        stored.add("7", UPDATE + 7)
+        with monkeypatch.context() as patch:
+            patch.setattr(writer, "sync", fails)  # of the directory, after the rename
+            with pytest.raises(OutputError):
+                stored.close()
+
+    assert_holds(tmp_path / "run", 1, "7")
+    Recorder(tmp_path / "run").close()
+    assert [path.name for path in (tmp_path / "run").glob("round-*")] == ["round-000001.h5"]
+    assert_holds(tmp_path / "run", 1, "7")
 
 
 def test_a_note_of_replaced_files_hides_nothing_but_what_its_own_file_replaced(tmp_path: Path):
