@@ -106,13 +106,16 @@ class RoundRecording:
                 upload = replace(upload, client_id=known_as)
             self._claim(known_as, name)
             try:
-                self._hand_over(upload, update, f"round {self.number}, client {name!r}")
-                self.has_trusted |= is_trusted or name in self._recorder.trusted
+                doubts = self._hand_over(upload, update, f"round {self.number}, client {name!r}")
             except BaseException:
                 self._clients.discard(known_as)
                 raise
+            self.has_trusted |= is_trusted or name in self._recorder.trusted
         except Exception as error:  # noqa: BLE001 - raised or told, as the user chose
             self._recorder.trouble.meet(error, "this upload is not stored")
+            return
+        for doubt in doubts:  # where warnings are errors, this raises: the upload is stored all the same
+            say(doubt)
 
     def close(self) -> None:
         """Publish the round; when this returns, it is on the disk. Does nothing the second time."""
@@ -126,6 +129,8 @@ class RoundRecording:
             self._recorder.count(self)
         except NothingToDo as nothing:
             say(str(nothing))
+        except CaptureWarning:
+            raise  # where warnings are errors: the round is stored
         except Exception as error:  # noqa: BLE001 - raised or told, as the user chose
             self._recorder.trouble.meet(error, f"round {self.number} is not stored as a whole")
 
@@ -177,7 +182,8 @@ class RoundRecording:
                 raise UnusableInput(f"round {self.number}: client {shown!r} has uploaded already")
             self._clients.add(client)
 
-    def _hand_over(self, upload: Upload, update: Update, whose: str) -> None:
+    def _hand_over(self, upload: Upload, update: Update, whose: str) -> list[str]:
+        """Copy the update and have it written; what is to be said of it."""
         buffers = self._prepared(update, whose)
         parameters = self._recorder.parameters
         flatten.check(update, parameters, whose)
@@ -190,14 +196,16 @@ class RoundRecording:
         model, self._model = self._model, None
         is_model = model is not None and self._recorder.doubts.is_model(row, self._recorder.stored_type, model)
         self._wait_in_line(upload, row, buffers)
+        doubts = []
         if is_model:
-            say(
+            doubts.append(
                 f"{whose}: the upload is close to the global model: if it is a whole model, record its difference "
                 "from the global model instead"
             )
         if overflowed and not self._told_of_overflow:
             self._told_of_overflow = True
-            say(f"{whose}: values out of the range of {self._recorder.stored_type} are stored as infinite")
+            doubts.append(f"{whose}: values out of the range of {self._recorder.stored_type} are stored as infinite")
+        return doubts
 
     def _wait_in_line(self, upload: Upload, row: NDArray[np.generic], buffers: RowBuffers) -> None:
         """Hand an upload to the background, small ones together: to wake it costs more than what it does with one."""

@@ -8,6 +8,7 @@ import pytest
 
 from encagg_cli import Recorder, Run
 from encagg_cli.capture.trouble import CaptureWarning
+from encagg_cli.errors import UnusableInput
 
 MODEL = {"fc.weight": np.arange(1.0, 201.0).reshape(2, 100), "fc.bias": np.ones(2)}
 LARGE = np.random.default_rng(0).standard_normal(300_001).astype(np.float32)
@@ -84,3 +85,21 @@ def test_a_process_that_sees_a_part_of_the_clients_does_not_miss_the_others(tmp_
 def test_trust_that_is_given_with_each_upload_needs_no_list(tmp_path: Path):
     with Recorder(tmp_path / "run", trusted=["z"]) as recorder, recorder.round(1) as stored:
         stored.add("a", LARGE, trusted=True)
+
+
+def test_where_warnings_are_errors_what_is_doubted_is_stored_once(tmp_path: Path):
+    with warnings.catch_warnings(), Recorder(tmp_path / "run", trusted=["t"], dtype="float16") as recorder:
+        warnings.simplefilter("error")
+        stored = recorder.round(0, global_model=MODEL)
+        with pytest.raises(CaptureWarning, match="close to the global model"):
+            stored.add("a", MODEL)
+        with pytest.raises(CaptureWarning, match="out of the range"):
+            stored.add("b", scaled(MODEL, 1e9))
+        for client in ("a", "b"):
+            with pytest.raises(UnusableInput, match=f"client '{client}' has uploaded already"):
+                stored.add(client, MODEL)
+        with pytest.raises(CaptureWarning, match="none of the known-benign clients"):
+            stored.close()
+        assert [type(failure) for failure in recorder.failures] == [UnusableInput, UnusableInput]
+
+    assert Run.open(tmp_path / "run").round(0).client_ids == ("a", "b")
