@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from encagg_cli.errors import UnusableInput
 from encagg_cli.outputs import sync
 from encagg_cli.rounds.layout import parse_round_file_name
 
@@ -55,8 +56,9 @@ def replaced_names(directory: Path, names: Iterable[str]) -> set[str]:
 
 def finish_replacements(directory: Path) -> None:
     """Do what interrupted repeats have left to do. To be done with the lock of publication held. Raises OSError."""
-    for note in sorted(directory.glob(f"*{NOTE_SUFFIX}")):
-        _finish(note, [directory / name for name in _replaced_by(note)])
+    for note in sorted(directory.glob(f"round-*.h5{NOTE_SUFFIX}")):
+        if note.is_file():  # what else has such a name is nobody's note
+            _finish(note, [directory / name for name in _replaced_by(note)])
 
 
 def _finish(note: Path, old: Iterable[Path]) -> None:
@@ -70,12 +72,16 @@ def _replaced_by(note: Path) -> list[str]:
     """The names in a note, if the new file is published; of its own round only, whoever wrote it."""
     new = note.with_name(note.name.removesuffix(NOTE_SUFFIX))
     parsed = parse_round_file_name(new.name)
+    if parsed is None or not note.is_file():  # a pipe would be waited for
+        return []
     try:
         with note.open("rb") as file:
             inode, *names = file.read(_LARGEST_NOTE).decode().split("\n")
     except (FileNotFoundError, UnicodeDecodeError):
         return []
-    if parsed is None or not _is_published(new, inode):
+    except OSError as error:
+        raise UnusableInput(f"{note} cannot be read: {os.strerror(error.errno or 0)}") from error
+    if not _is_published(new, inode):
         return []
     rounds = {name: parse_round_file_name(name) for name in names if name != new.name}
     return [name for name, found in rounds.items() if found is not None and found[0] == parsed[0]]

@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import os
 import subprocess
 import sys
 import textwrap
@@ -353,3 +354,27 @@ def test_a_recorder_that_is_forgotten_lets_go_of_its_run(tmp_path: Path):
     with Recorder(tmp_path / "run") as recorder, recorder.round(1) as stored:
         stored.add("0", UPDATE)
     assert_holds(tmp_path / "run", 1, "0")
+
+
+def test_a_note_that_is_no_file_says_nothing(tmp_path: Path):
+    run = tmp_path / "run"
+    with Recorder(run) as recorder, recorder.round(1) as stored:
+        stored.add("0", UPDATE)
+    (run / "round-000001.h5.replacing").mkdir()
+    os.mkfifo(run / "round-000002.h5.replacing")
+
+    assert_holds(run, 1, "0")
+    with Recorder(run) as recorder, recorder.round(2) as stored:
+        stored.add("1", UPDATE + 1)
+    assert_holds(run, 2, "1")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_note_that_cannot_be_read_is_told(tmp_path: Path):
+    run = tmp_path / "run"
+    with Recorder(run) as recorder, recorder.round(1) as stored:
+        stored.add("0", UPDATE)
+    (run / "round-000001.h5.replacing").touch(mode=0)
+
+    with pytest.raises(UnusableInput, match="replacing cannot be read: Permission denied"):
+        Run.open(run)
