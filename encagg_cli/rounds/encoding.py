@@ -69,10 +69,8 @@ def norm(stored: NDArray[Any], stored_type: StoredType) -> float:
             block = stored[start : start + BLOCK]
             if stored_type != "float32":
                 values = buffer[: len(block)]
-                if torch is None:
+                if torch is None or not torch_encoding.decode(torch, block, stored_type, values):
                     decode(block, stored_type, values)
-                else:
-                    torch_encoding.decode(torch, block, stored_type, values)
                 block = values
             # einsum and not a BLAS product: BLAS would take the training's threads.
             squares[index] = np.einsum("i,i->", block, block, dtype=np.float64)

@@ -41,11 +41,17 @@ def encode_piece(torch: ModuleType, values: NDArray[Any], stored_type: StoredTyp
     return True
 
 
-def decode(torch: ModuleType, stored: NDArray[np.generic], stored_type: StoredType, out: NDArray[np.float32]) -> None:
-    """Write stored numbers (n,) into `out` (n,). Exact, except for which NaN a NaN of float16 becomes."""
+def decode(torch: ModuleType, stored: NDArray[np.generic], stored_type: StoredType, out: NDArray[np.float32]) -> bool:
+    """Write stored numbers (n,) into `out` (n,) and return True; within one of torch's modes that only pretend, False.
+
+    Exact, except for which NaN a NaN of float16 becomes.
+    """
     source, target = _tensor(torch, _changeable(stored), stored_type), torch.from_numpy(out)
+    if type(target) is not torch.Tensor:
+        return False
     for start in range(0, len(stored), PIECE):
         target[start : start + PIECE].copy_(source[start : start + PIECE])
+    return True
 
 
 def _tensor(torch: ModuleType, stored: NDArray[Any], stored_type: StoredType) -> Any:

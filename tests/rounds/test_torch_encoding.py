@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from encagg_cli.rounds import torch_encoding
 from encagg_cli.rounds.encoding import encode, norm, stored_dtype
@@ -94,6 +95,17 @@ def test_arrays_that_torch_does_not_take_are_rounded_alike_and_without_a_warning
         for values in (fixed, MODEST[::2], MODEST[::-1], MODEST.astype(">f4"), MODEST.astype(np.float64)):
             with monkeypatch.context() as patch:
                 assert_same(patch, values, stored_type)
+
+
+@pytest.mark.parametrize("stored_type", TYPES)
+def test_within_a_mode_of_torch_that_only_pretends_all_is_done_without_it(stored_type: str):
+    plain, pretended = (np.zeros(SIZE, dtype=stored_dtype(stored_type)) for _ in range(2))
+    assert not encode(MODEST, stored_type, plain)
+    with FakeTensorMode():
+        assert not encode(MODEST, stored_type, pretended)
+        size = norm(pretended, stored_type)
+    np.testing.assert_array_equal(pretended, plain)
+    assert size == norm(plain, stored_type)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
