@@ -1,5 +1,6 @@
 """What a bench will run: its runs, methods and cells, with what was left out and why."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -126,7 +127,7 @@ def _plan_run(
         able, missing = _methods(run, methods, trusted)
         usable, left_out = _attacks(run, attacks, trusted, candidate.alternatives, candidate.rate)
         possible, impossible = _shares(shares, clients, trusted)
-        digest = "".join(stored.digest for stored in run)[:64]
+        digest = _digest(run, candidate.alternatives)
     return _RunPlan(
         subject=Subject(name, candidate.path, candidate.alternatives, digest),
         known_benign=k,
@@ -140,6 +141,15 @@ def _plan_run(
             *impossible,
         ],
     )
+
+
+def _digest(run: Run, alternatives: Path | None) -> str:
+    """Of all that cells are computed from: a cell that was kept counts for these updates alone."""
+    digests = [stored.digest for stored in run]
+    if alternatives is not None:
+        with Run.open(alternatives) as trained:
+            digests += ["alternatives", *(stored.digest for stored in trained)]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def _refuse_skipped(named: Sequence[str], plans: Sequence[_RunPlan]) -> None:

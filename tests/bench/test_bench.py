@@ -1,6 +1,7 @@
 """`encagg bench`, on captured honest rounds."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,28 @@ def test_an_interrupted_bench_goes_on_where_it_stopped(
     assert ran[0] not in ran[2:]  # the finished cell was not run again
     columns = [name for name in pq.read_schema(whole).names if name != "milliseconds"]
     assert pq.read_table(output, columns=columns).to_pylist() == pq.read_table(whole, columns=columns).to_pylist()
+
+
+def test_kept_cells_of_other_rounds_are_not_gone_on_with(
+    honest_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(cell: Cell, *arguments: object) -> object:
+        raise KeyboardInterrupt
+
+    run, others, output = tmp_path / "run", tmp_path / "others", tmp_path / "bench.parquet"
+    shutil.copytree(honest_run, run)
+    shutil.copytree(honest_run, others)
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "run_cell", interrupted)
+        assert bench(run, output) == 130
+    assert bench(run, output, "--alternatives", str(others)) == 2
+    assert main(["prune", str(run), "--keep-last", "2", "--yes"]) == 0
+    assert bench(run, output) == 2
+    assert capsys.readouterr().err.count("holds the cells of another bench") == 2
+    shutil.rmtree(run)
+    shutil.copytree(honest_run, run)
+    (run / "round-000002.h5").unlink()
+    assert bench(run, output) == 2
 
 
 def test_two_processes_find_what_one_finds(honest_run: Path, tmp_path: Path) -> None:
