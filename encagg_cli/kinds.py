@@ -9,6 +9,7 @@ _PARQUET: Final = b"PAR1"
 _HDF5: Final = b"\x89HDF\r\n\x1a\n"
 _SHOWN: Final = 3
 
+_SAME: Final = {".hdf5": ".h5", ".htm": ".html"}
 _FORMATS: Final = frozenset(
     {".parquet", ".csv", ".tsv", ".txt", ".json", ".jsonl", ".xml", ".html", ".htm", ".md", ".pdf", ".xlsx", ".xls"}
     | {".ods", ".h5", ".hdf5", ".npy", ".npz", ".pt", ".pth", ".safetensors", ".pkl", ".feather", ".arrow", ".zip"}
@@ -53,7 +54,7 @@ def refuse_suffix(path: Path, written: str, suffix: str) -> None:
     No suffix, or one that is nobody's, is fine.
     """
     given = path.suffix.lower()
-    if given in _FORMATS and given != suffix:
+    if given in _FORMATS and _SAME.get(given, given) != suffix:
         raise UsageError(f"{path}: {written}, not {given}", hint=f"name it {path.with_suffix(suffix)}")
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from encagg_cli import Recorder
 from encagg_cli.cli import main
+from encagg_cli.kinds import refuse_suffix
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 COMMANDS_ON_RUNS = (
@@ -94,3 +95,9 @@ def test_an_output_is_not_named_like_another_format(place: Path, command: list[s
     before = sorted(place.iterdir())
     assert main(command) == 2
     assert sorted(place.iterdir()) == before
+
+
+def test_another_name_of_the_same_format_is_fine(place: Path) -> None:
+    assert main(["pack", "runs/first", "one.hdf5"]) == 0
+    assert main(["inspect", "one.hdf5"]) == 0
+    refuse_suffix(Path("r.htm"), "a report is HTML", ".html")
