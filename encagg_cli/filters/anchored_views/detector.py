@@ -142,7 +142,7 @@ def _cut(
             continue
         evidence = split.gain / required
         members = alive[split.far if view.eligible is None else split.far & view.eligible]
-        if not len(members):
+        if len(members) < view.fewest:
             continue
         found.evidence[members] = np.maximum(found.evidence[members], min(evidence, 1.0))
         if evidence > strongest:

@@ -23,7 +23,8 @@ class View:
     """One axis: `values` (n,), and the word for a group that stands apart on its low or high side ("" where none can).
 
     A side without a word is one on which honest clients may stand apart, or where standing apart does no harm.
-    `eligible` (n,) masks whom a cut may reject, where that is not everybody on the far side.
+    `eligible` (n,) masks whom a cut may reject, where that is not everybody on the far side; a group of less than
+    `fewest` is none.
     """
 
     name: str
@@ -31,6 +32,7 @@ class View:
     low: str
     high: str
     eligible: Mask | None = None
+    fewest: int = 1
 
 
 def views_of(gram: Gram, alive: NDArray[np.intp], trusted: Mask) -> Iterator[View]:
@@ -51,9 +53,11 @@ def views_of(gram: Gram, alive: NDArray[np.intp], trusted: Mask) -> Iterator[Vie
     if anchors.sum() > 1:
         yield View("reference distance", _log(np.sqrt(_squares_to_others_mean(squares, anchors))), "", "distant")
         yield View("nearest known-benign", _log(distances[:, anchors].min(axis=1)), "shadowing", "")
-    yield View("principal axis", principal_coordinates(gram.deviations[among], 1)[:, 0], "separate", "separate")
+    # A client that differs from all others makes an axis by itself, on which it is far off whoever it is: it takes two.
+    axis = principal_coordinates(gram.deviations[among], 1)[:, 0]
+    yield View("principal axis", axis, "separate", "separate", fewest=2)
     np.fill_diagonal(cosines, 1.0)
-    yield View("principal direction", np.linalg.eigh(cosines)[1][:, -1], "separate", "separate")
+    yield View("principal direction", np.linalg.eigh(cosines)[1][:, -1], "separate", "separate", fewest=2)
 
 
 def own_past(continuity: Numbers, anchors: Mask) -> View | None:

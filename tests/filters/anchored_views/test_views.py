@@ -90,3 +90,14 @@ def test_own_past_puts_clients_without_one_in_the_middle_and_spares_the_merely_u
 def test_own_past_needs_a_past_of_two_known_benign_clients():
     continuity = np.array([0.9, np.nan, np.nan, 0.8, 0.5, -0.7, 0.9, 0.3])
     assert own_past(continuity, np.arange(8) < 3) is None
+
+
+def test_it_takes_two_to_stand_apart_on_an_axis_that_clients_make_themselves():
+    updates = np.random.default_rng(0).standard_normal((12, 40))
+    updates[5] += 30.0  # it makes the first axis by itself
+    trusted = np.arange(12) < 4
+    gram = sketch_round(
+        ArraySource(updates.astype(np.float32), [f"{i:02d}" for i in range(12)], trusted), [GramNeed()]
+    ).gram
+    fewest = {view.name: view.fewest for view in views_of(gram, np.arange(12), trusted)}
+    assert {name for name, count in fewest.items() if count > 1} == {"principal axis", "principal direction"}
