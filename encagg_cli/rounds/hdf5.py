@@ -72,7 +72,8 @@ class Image:
     def __init__(self) -> None:
         access = _access()
         access.set_fapl_core(_IMAGE_STEP, backing_store=False)
-        name = f"image-{next(_image_numbers)}"  # HDF5 tells files in memory by their names
+        # HDF5 tells files in memory by their names, and first reads a file of that name: there can be none of this one.
+        name = f"{os.devnull}/image-{next(_image_numbers)}"
         with without_fork():
             self._file = h5py.h5f.create(name.encode(), h5py.h5f.ACC_TRUNC, fapl=access)
             self.root = h5py.h5g.open(self._file, b"/")

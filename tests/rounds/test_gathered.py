@@ -1,6 +1,8 @@
 """A round is stored as the same, whether it is kept in memory until it is whole, or written as its rows come."""
 
 import os
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -206,3 +208,19 @@ def test_no_hdf5_file_stays_open_when_a_round_has_ended(tmp_path: Path, way: str
     del writer
 
     assert n_open() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere peaks of memory have other units")
+def test_no_file_of_the_training_is_read_for_having_the_name_of_one_in_memory(tmp_path: Path):
+    program = """
+import resource
+from encagg_cli.rounds.hdf5 import Image
+Image()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+with open("image-1", "wb") as file:
+    file.truncate(2**28)
+Image()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert int(done.stdout) < 2**16  # KiB, a quarter of that file
