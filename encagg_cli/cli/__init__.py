@@ -58,7 +58,7 @@ def _help(docstring: str) -> str:
 
 for _name in COMMANDS:
     _module = import_module(f"encagg_cli.cli.{_name}")
-    app.command(_name, help=_help(_module.command.__doc__))(_module.command)
+    app.command(_name, help=_help(_module.command.__doc__ or ""))(_module.command)
 
 
 def _print_version(wanted: bool) -> None:

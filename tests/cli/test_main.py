@@ -80,3 +80,10 @@ def test_a_command_without_arguments_says_what_it_lacks(command: str, capsys: py
     complaint = capsys.readouterr().err.splitlines()
     assert len(complaint) == 2
     assert "--help" in complaint[1] or "name a captured run" in complaint[1]
+
+
+def test_python_without_docstrings_runs_it_all_the_same() -> None:
+    program = "import sys; from encagg_cli.cli import main; sys.exit(main(['--version']))"
+    done = subprocess.run([sys.executable, "-OO", "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("encagg ")
