@@ -35,6 +35,9 @@ _BULK_BYTES: Final = 2**22  # below, waiting for the disk once more takes longer
 
 _hashing = Worker("encagg-hash")
 
+# The garbage collector ends what it collects in any order: a writer that is forgotten needs its file to the last.
+_files: Final[set[LockedFile]] = set()
+
 
 class RoundWriter:
     """Writes `round-000012.h5` in `directory`: `add` uploads, then `close` to publish, or `abort`.
@@ -87,6 +90,7 @@ class RoundWriter:
             self.path = self._choose_name(writer)
             self._partial = self.path.with_name(self.path.name + layout.PARTIAL_SUFFIX)
             self._file = create_locked(self._partial)
+            _files.add(self._file)
             try:
                 storage = RoundStorage(
                     self._partial,
@@ -275,6 +279,7 @@ class RoundWriter:
     def _release(self) -> None:
         file, self._file = self._file, None
         if file is not None:
+            _files.discard(file)
             file.close()
 
 

@@ -17,6 +17,7 @@ from encagg_cli import Recorder, Run
 from encagg_cli.capture.trouble import CaptureWarning
 from encagg_cli.errors import OutputError, UnusableInput
 from encagg_cli.rounds import writer
+from encagg_cli.rounds.layout import Parameter
 from encagg_cli.rounds.verify import verify
 
 UPDATE = np.arange(200_000, dtype=np.float32)
@@ -354,6 +355,24 @@ def test_a_recorder_that_is_forgotten_lets_go_of_its_run(tmp_path: Path):
     with Recorder(tmp_path / "run") as recorder, recorder.round(1) as stored:
         stored.add("0", UPDATE)
     assert_holds(tmp_path / "run", 1, "0")
+
+
+def test_a_writer_that_is_forgotten_leaves_nothing_whatever_is_collected_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    create = writer.create_locked
+
+    def older_than_its_file(partial: Path):
+        gc.collect(0)  # what is younger is collected first
+        return create(partial)
+
+    monkeypatch.setattr(writer, "create_locked", older_than_its_file)
+    forgotten = writer.RoundWriter(tmp_path / "run", 1, session="s", parameters=[Parameter("update", (3,), 0)])
+    forgotten.itself = forgotten  # for the collector alone
+    del forgotten
+    gc.collect()
+
+    assert list((tmp_path / "run").glob("round-*")) == []
 
 
 def test_a_note_that_is_no_file_says_nothing(tmp_path: Path):
