@@ -21,6 +21,7 @@ from encagg_cli.sketch.mixing import mix, mixed_norms
 from encagg_cli.sketch.stored import StoredSource
 
 _NORMS = (1e-30, 1e37)  # of crafted uploads that float32 holds without loss; others are crafted
+_DWARFED = 1e3  # times the median norm: beside an honest upload so large, products of the others keep too few digits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +55,8 @@ def mix_round(
 ) -> tuple[MixedRound, RoundSketch] | None:
     """A planned round and its sketch, from that of the honest round.
 
-    None where only crafting can tell: where an upload takes from an update that is not finite, or where it may be too
-    large or too small for float32.
+    None where only crafting can tell: where an upload takes from an update that is not finite, where it may be too
+    large or too small for float32, or where one honest upload dwarfs the others.
     """
     if not sketch.clients:
         return None
@@ -68,6 +69,9 @@ def mix_round(
         return None
     crafted = mixed_norms(sketch.gram, weights[:, column])
     if not ((crafted == 0) | ((crafted > _NORMS[0]) & (crafted < _NORMS[1]))).all():
+        return None
+    usual = sketch.gram.norms[sketch.gram.norms > 0]
+    if len(usual) and usual.max() > _DWARFED * np.median(usual):
         return None
     norms = np.array(honest.norms)
     rows = np.eye(len(honest.client_ids))

@@ -232,3 +232,13 @@ def test_what_float32_may_not_hold_is_crafted(tmp_path: Path, factor: str) -> No
         source = open_source(run, 0)
         sketch = sketch_round(source, [GramNeed()])
         assert mix_round(sketch, source, campaign, campaign.plan(0, source.client_ids), TRUSTED) is None
+
+
+def test_a_round_with_an_upload_that_dwarfs_the_others_is_crafted(tmp_path: Path) -> None:
+    updates = np.random.default_rng(0).standard_normal((12, 50)).astype(np.float32)
+    updates[11] *= 1e5
+    with Run.open(stored(tmp_path / "run", updates)) as run:
+        campaign = campaign_of("sign-flip", run)
+        source = open_source(run, 0)
+        sketch = sketch_round(source, [GramNeed()])
+        assert mix_round(sketch, source, campaign, campaign.plan(0, source.client_ids), TRUSTED) is None
