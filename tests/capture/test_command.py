@@ -11,8 +11,10 @@ import pytest
 
 from encagg_cli.capture.command import CommandNotExecutableError, CommandNotFoundError, run_command
 
+# Tests that run under nohup inherit an ignored SIGHUP, which is rightly not passed on: begin from the default.
 US = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from encagg_cli.capture.command import run_command
 sys.exit(run_command(sys.argv[1:], os.environ))
 """
