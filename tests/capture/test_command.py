@@ -11,10 +11,8 @@ import pytest
 
 from encagg_cli.capture.command import CommandNotExecutableError, CommandNotFoundError, run_command
 
-# Tests that run under nohup inherit an ignored SIGHUP, which is rightly not passed on: begin from the default.
 US = """
-import os, signal, sys
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
+import os, sys
 from encagg_cli.capture.command import run_command
 sys.exit(run_command(sys.argv[1:], os.environ))
 """
@@ -34,8 +32,12 @@ for _ in range(300):
 """
 
 
+# Tests that run under nohup inherit an ignored SIGHUP, which is rightly not passed on: begin from the default.
+FRESH = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n{US}"
+
+
 def start(*command: str, **options) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", US, *command], text=True, **options)
+    return subprocess.Popen([sys.executable, "-c", FRESH, *command], text=True, **options)
 
 
 def python(code: str) -> list[str]:
