@@ -32,12 +32,22 @@ for _ in range(300):
 """
 
 
-# Tests that run under nohup inherit an ignored SIGHUP, which is rightly not passed on: begin from the default.
-FRESH = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n{US}"
+@pytest.fixture(autouse=True)
+def default_signals():
+    """Tests run under nohup, or in a shell's background, inherit ignored signals, which are rightly not passed on."""
+    defaults = {
+        signal.SIGHUP: signal.SIG_DFL,
+        signal.SIGQUIT: signal.SIG_DFL,
+        signal.SIGINT: signal.default_int_handler,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in defaults.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def start(*command: str, **options) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", FRESH, *command], text=True, **options)
+    return subprocess.Popen([sys.executable, "-c", US, *command], text=True, **options)
 
 
 def python(code: str) -> list[str]:
