@@ -45,8 +45,10 @@ class AnchoredViews(Filter):
        `history` rounds (history.py).
     3. *Anchored split* (split.py): in each view, the split that most increases the likelihood of two groups over one,
        among those with all known-benign clients on one side. The clearest split, if clear enough, is cut off.
-    4. *Reversed* (trust.py): where no split is very clear, trust flows from the known-benign along agreement and turns
-       into distrust along opposition; those it distrusts are rejected, if as a group they oppose the rest.
+    4. *Reversed* (reversal.py): where no split is very clear, trust flows from the known-benign along agreement and
+       turns into distrust along opposition (trust.py); and with the axes along which clients differ most held back,
+       whoever is against the sum of all reverses what they have in common (whitening.py). Either group is rejected if
+       it opposes the rest, and if turning it round leaves a round with one clear common direction.
     5. Again from 2, with a higher bar, until nothing stands out.
 
     How clear is clear enough follows from `alpha` alone, by a null distribution measured once (detector.py). Nobody
