@@ -53,8 +53,8 @@ class Reversal:
 def required_opposition(alpha: float, n: int, *, later: bool) -> float:
     """Opposition above which a distrusted group counts as reversed. Few clients oppose by chance.
 
-    Fitted, as the other two bounds, on honest rounds of scikit-learn's digits (detector.py), so that a share `alpha`
-    of the honest uploads is lost at most.
+    Fitted, as the other two bounds, on honest rounds of scikit-learn's digits (detector.py), so that about a share
+    `alpha` of the honest uploads is lost while the model still learns; where it has converged, more are.
     """
     return min(0.98, 0.86 + 2.0 / n + 0.087 * float(np.log(0.01 / alpha)) + _LATER * later)
 
