@@ -25,11 +25,11 @@ ROUND = 4  # nobody poisons in it
 ATTACKS = ("min-max(noise=1.0)", "gaussian", "sign-flip")
 SHARE = 0.3
 
-_TRUST = "trust that reaches the client"
+_COMMON = "side of what the others share"
 _VIEWS = {  # of a reason, where the cut shows best
-    "colluding": ("likeness", "neighbour distance"),
-    "unrelated": ("likeness",),
-    "distant": ("reference distance", "neighbour distance"),
+    "colluding": ("likeness", "neighbour distance", "unexplained part", "unexplained share"),
+    "unrelated": ("likeness", "unexplained part", "unexplained share"),
+    "distant": ("neighbour distance",),
     "shadowing": ("nearest known-benign",),
     "separate": ("principal axis", "principal direction"),
 }
@@ -53,7 +53,7 @@ def panel(run: Run, text: str) -> dict[str, Any]:
     places = {name: np.asarray(decision.trace[f"view {name}"]) for name in _VIEWS.get(reason, ())}
     if not places:
         assert decision.plane is not None
-        places = {_TRUST: decision.plane[:, 1]}
+        places = {_COMMON: decision.plane[:, 1]}
     view, values, cut = max(
         ((name, values, _gap(values, rejected)) for name, values in places.items()), key=lambda found: found[2][0]
     )

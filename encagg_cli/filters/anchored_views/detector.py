@@ -1,14 +1,15 @@
 """The cascade: copies, then one cut after another in whichever view the clients fall apart most."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.filters.anchored_views.reversal import reversed_group
+from encagg_cli.filters.anchored_views.sides import aligned
 from encagg_cli.filters.anchored_views.split import anchored_split
-from encagg_cli.filters.anchored_views.views import FEWEST, own_past, views_of
+from encagg_cli.filters.anchored_views.views import FEWEST, View, nearest_known_benign, own_past, views_of
 from encagg_cli.sketch import Gram
 
 Numbers = NDArray[np.float64]
@@ -28,14 +29,14 @@ class Findings:
     evidence   of the strongest group that a client was in, as a multiple of what rejects; 1 and above if rejected
     reason     why, for the rejected; "" for the others
     cluster    0 for those that are left, 1, 2, … for the groups in the order in which they were rejected
-    trust      trust that reached the client, in the last round of propagation that it took part in; NaN if in none
+    common     how far the upload lies on the side of what the others share (sides.py), when last looked at; else NaN
     """
 
     rejected: Mask
     evidence: Numbers
     reason: NDArray[np.object_]
     cluster: NDArray[np.int32]
-    trust: Numbers
+    common: Numbers
     first_views: Mapping[str, Numbers] = field(default_factory=dict)
 
     @classmethod
@@ -45,7 +46,7 @@ class Findings:
             evidence=np.zeros(n),
             reason=np.full(n, "", dtype=object),
             cluster=np.zeros(n, dtype=np.int32),
-            trust=np.full(n, np.nan),
+            common=np.full(n, np.nan),
         )
 
     def reject(self, group: NDArray[np.intp], reason: str, evidence: float) -> None:
@@ -64,30 +65,59 @@ def required_gain(alpha: float, n: int) -> float:
     return max(1.0, 7.5 + 2.6 * float(np.log(0.01 / alpha)) + 0.06 * n)
 
 
-def detect(
-    gram: Gram, trusted: Mask, alpha: float, continuity: Numbers | None = None, among: Mask | None = None
-) -> Findings:
+@dataclass(frozen=True)
+class Past:
+    """What is known of the clients from earlier rounds, aligned with them.
+
+    continuity   (n,) each upload's likeness to the client's own recent ones, NaN where it has none; None: not kept
+    losses       (n, n) of earlier rounds, which tell who was on which side (sides.py)
+    """
+
+    continuity: Numbers | None = None
+    losses: Sequence[Numbers] = ()
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A round as the detector sees it, whoever is known-benign: what it takes to compute is computed once."""
+
+    gram: Gram
+    past: Past = field(default_factory=Past)
+    _views: dict[bytes, tuple[View, ...]] = field(default_factory=dict)
+
+    def views(self, alive: NDArray[np.intp], trusted: Mask) -> tuple[View, ...]:
+        """All views of the clients `alive`; `trusted` (n,) masks the known-benign among all."""
+        key = alive.tobytes()
+        if key not in self._views:
+            self._views[key] = views_of(self.gram, alive)
+        nearest = nearest_known_benign(self.gram, alive, trusted)
+        turned = None if self.past.continuity is None else own_past(self.past.continuity[alive], trusted[alive])
+        return (*self._views[key], *(view for view in (nearest, turned) if view is not None))
+
+
+def detect(scene: Scene, trusted: Mask, alpha: float, among: Mask | None = None, *, sides: bool = True) -> Findings:
     """Reject groups of uploads until the rest hangs together; `trusted` (n,) are never rejected. At least one is.
 
-    `continuity` (n,) is each upload's likeness to the client's own recent ones, NaN where it has none (history.py).
-    Only the clients in `among` (n,) are looked at; all, where it is not given.
+    Only the clients in `among` (n,) are looked at; all, where it is not given. Without `sides` nobody is found to be
+    reversed.
     """
     found = Findings.none(len(trusted))
     present = np.ones(len(trusted), dtype=bool) if among is None else among
-    for group in copied(gram.distances, trusted, present):
+    for group in copied(scene.gram.distances, trusted, present):
         found.reject(group, "copy", np.inf)
     for _ in range(_MOST_CUTS):
         alive = np.flatnonzero(present & ~found.rejected)
-        if len(alive) < FEWEST or not _cut(gram, alive, trusted, alpha, found, continuity):
+        if len(alive) < FEWEST or not _cut(scene, alive, trusted, alpha, found, sides=sides):
             break
     return found
 
 
-def suspect_anchor(gram: Gram, trusted: Mask, alpha: float, continuity: Numbers | None, left: Mask) -> int | None:
+def suspect_anchor(scene: Scene, trusted: Mask, alpha: float, known: Findings) -> int | None:
     """The known-benign client whom the others, were it unknown to them, would reject most clearly; None in most rounds.
 
-    Each is tried as an unknown among the clients that are `left`, at a share of `alpha`: those rejected already must
-    not bring it into disrepute by copying it. It takes three: of two, none is the odd one.
+    Each is tried as an unknown among the clients that are left by the findings `known`, at a share of `alpha`: those
+    rejected already must not bring it into disrepute by copying it. It takes three: of two, none is the odd one. Who
+    lies on the side of what the others share is not reversed, known-benign or not.
     """
     anchors = np.flatnonzero(trusted)
     if len(anchors) < _FEWEST_ANCHORS_TO_DOUBT:
@@ -96,7 +126,8 @@ def suspect_anchor(gram: Gram, trusted: Mask, alpha: float, continuity: Numbers 
     for at, anchor in enumerate(anchors):
         others = trusted.copy()
         others[anchor] = False
-        found = detect(gram, others, alpha / len(anchors), continuity, left)
+        opposed = not known.common[anchor] >= 0
+        found = detect(scene, others, alpha / len(anchors), ~known.rejected, sides=opposed)
         evidence[at] = found.evidence[anchor] if found.rejected[anchor] else 0.0
     worst = int(evidence.argmax())
     return int(anchors[worst]) if evidence[worst] > 0 else None
@@ -121,26 +152,17 @@ def copied(distances: Numbers, trusted: Mask, among: Mask) -> list[NDArray[np.in
     return groups
 
 
-def _cut(
-    gram: Gram,
-    alive: NDArray[np.intp],
-    trusted: Mask,
-    alpha: float,
-    found: Findings,
-    continuity: Numbers | None,
-) -> bool:
+def _cut(scene: Scene, alive: NDArray[np.intp], trusted: Mask, alpha: float, found: Findings, *, sides: bool) -> bool:
     """Reject the group that stands out most among `alive`; False where none stands out enough."""
     later = bool(found.rejected.any())
     required = required_gain(alpha, len(alive)) * (_LATER if later else 1.0)
     strongest, group, reason = 0.0, alive[:0], ""
-    past = None if continuity is None else own_past(continuity[alive], trusted[alive])
-    views = {}
-    for view in (*views_of(gram, alive, trusted), *(() if past is None else (past,))):
-        views[view.name] = view.values
+    views = scene.views(alive, trusted)
+    for view in views:
         split = anchored_split(view.values, trusted[alive], low=bool(view.low), high=bool(view.high))
         if split is None:
             continue
-        evidence = split.gain / required
+        evidence = split.gain / (required * view.bar)
         members = alive[split.far if view.eligible is None else split.far & view.eligible]
         if len(members) < view.fewest:
             continue
@@ -148,8 +170,8 @@ def _cut(
         if evidence > strongest:
             strongest, group, reason = evidence, members, view.high if split.high else view.low
     if not found.first_views and len(alive) == len(trusted):
-        found.first_views = views
-    if strongest < _CLEAR and _reversed(gram, alive, trusted, alpha, found, later=later):
+        found.first_views = {view.name: view.values for view in views}
+    if sides and strongest < _CLEAR and _reversed(scene, alive, trusted, alpha, found, later=later):
         return True
     if strongest > 1.0:
         found.reject(group, reason, strongest)
@@ -157,12 +179,14 @@ def _cut(
 
 
 def _reversed(
-    gram: Gram, alive: NDArray[np.intp], trusted: Mask, alpha: float, found: Findings, *, later: bool
+    scene: Scene, alive: NDArray[np.intp], trusted: Mask, alpha: float, found: Findings, *, later: bool
 ) -> bool:
     """Reject those who oppose the rest as a group; False where nobody does."""
-    reversal = reversed_group(gram, alive, trusted, alpha, later=later)
-    found.trust[alive] = reversal.trust
-    if reversal.group is None:
+    cosines = scene.gram.cosines[np.ix_(alive, alive)]
+    past = [aligned(loss, alive) for loss in scene.past.losses]
+    reversal = reversed_group(cosines, trusted[alive], alpha, later=later, past=past)
+    found.common[alive] = reversal.common
+    if not reversal.group.any():
         return False
-    found.reject(alive[reversal.group], "reversed", reversal.evidence)
+    found.reject(alive[reversal.group], "reversed", _CLEAR)
     return True

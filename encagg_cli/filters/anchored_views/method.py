@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from encagg_cli.filters.anchored_views.detector import Findings, detect, suspect_anchor
-from encagg_cli.filters.anchored_views.history import OwnHistory
+from encagg_cli.filters.anchored_views.detector import Findings, Past, Scene, detect, suspect_anchor
+from encagg_cli.filters.anchored_views.history import OwnHistory, SidesHistory
+from encagg_cli.filters.anchored_views.sides import loss_of
 from encagg_cli.filters.base import Context, Decision, Filter, Grade, Requirement
 from encagg_cli.filters.verdict import REJECT_ABOVE
 from encagg_cli.settings import check_settings, setting
-from encagg_cli.sketch import Gram, GramNeed, Need, RoundSketch
+from encagg_cli.sketch import GramNeed, Need, RoundSketch
 from encagg_cli.sketch.projection import ProjectionNeed, check_buckets
 
 Numbers = NDArray[np.float64]
@@ -24,11 +25,11 @@ _WORDS = {
     "copy": "one of {size} identical uploads",
     "unrelated": "one of {size} that resemble nobody, as noise does",
     "colluding": "one of {size} more alike than honest uploads are",
-    "distant": "one of {size} far from the known-benign",
+    "distant": "one of {size} far from all others",
     "shadowing": "one of {size} closer to a single known-benign upload than honest ones come",
     "separate": "one of {size} that stand apart from the known-benign along the main axis",
     "changed": "one of {size} that turned away from what they themselves uploaded lately",
-    "reversed": "one of {size} reversed against the known-benign and those who agree with them",
+    "reversed": "one of {size} reversed against what the known-benign and others share",
     "suspect-anchor": "called known-benign, but the other known-benign would reject it",
     "no-reference": "nothing to compare with: no known-benign upload in this round",
 }
@@ -36,19 +37,18 @@ _WORDS = {
 
 @dataclass(kw_only=True)
 class AnchoredViews(Filter):
-    """Cut off whatever group stands apart, in any of seven views, from the side on which the known-benign clients are.
+    """Cut off whatever group stands apart, in any of eight views, from the side on which the known-benign clients are.
 
     1. *Copies*: uploads that coincide are rejected.
     2. *Views* (views.py): for every client, one number each on how alike it is to others, how close to its nearest
-       neighbours, to the known-benign mean and to the nearest known-benign upload, where it lies on the first principal
-       axis of the updates and of their directions, and how much it has turned from its own accepted uploads of the last
-       `history` rounds (history.py).
+       neighbours and to the nearest known-benign upload, how much of it the others do not explain, absolutely and as a
+       share (ridge.py), where it lies on the first principal axis of the updates and of their directions, and how much
+       it has turned from its own accepted uploads of the last `history` rounds (history.py).
     3. *Anchored split* (split.py): in each view, the split that most increases the likelihood of two groups over one,
        among those with all known-benign clients on one side. The clearest split, if clear enough, is cut off.
-    4. *Reversed* (reversal.py): where no split is very clear, trust flows from the known-benign along agreement and
-       turns into distrust along opposition (trust.py); and with the axes along which clients differ most held back,
-       whoever is against the sum of all reverses what they have in common (whitening.py). Either group is rejected if
-       it opposes the rest, and if turning it round leaves a round with one clear common direction.
+    4. *Reversed* (reversal.py): where no split is very clear, all clients are put on two sides, with what all share or
+       against it, so that the side of each is predicted best from the uploads of the others (sides.py), in this round,
+       and in the last `history` rounds together. Who is on the other side in every good explanation is rejected.
     5. Again from 2, with a higher bar, until nothing stands out.
 
     How clear is clear enough follows from `alpha` alone, by a null distribution measured once (detector.py). Nobody
@@ -61,7 +61,7 @@ class AnchoredViews(Filter):
 
     name: ClassVar[str] = "anchored-views"
     summary: ClassVar[str] = (
-        "whatever stands apart from the known-benign in any of seven views, or opposes their friends"
+        "whatever stands apart from the known-benign in any of eight views, or is against what all share"
     )
     source: ClassVar[str] = "this project"
     grade: ClassVar[Grade] = "A"
@@ -70,17 +70,18 @@ class AnchoredViews(Filter):
     least_known_benign: ClassVar[int] = 2  # a known-benign client is compared with the others
 
     alpha: float = setting(0.02, "share of honest uploads that may be lost where nobody attacks", above=0, at_most=0.2)
-    history: int = setting(3, "rounds for which accepted uploads are remembered; 0 for none", at_least=0, at_most=64)
+    history: int = setting(3, "rounds that are remembered; 0 for none", at_least=0, at_most=64)
     buckets: int = setting(2048, "size of the projection of a remembered upload (a power of two)", at_least=1)
     seed: int = setting(0, "of the projection", at_least=0)
 
     def __post_init__(self) -> None:
         check_settings(self)
         check_buckets(self.name, self.buckets)
-        self._history = OwnHistory(self.history, self.buckets) if self.history else None
+        self._own = OwnHistory(self.history, self.buckets)
+        self._sides = SidesHistory(self.history)
 
     def needs(self) -> tuple[Need, ...]:
-        return (GramNeed(),) if self._history is None else (GramNeed(), self._projection())
+        return (GramNeed(), self._projection()) if self.history else (GramNeed(),)
 
     def _projection(self) -> ProjectionNeed:
         return ProjectionNeed(self.buckets, self.seed)
@@ -96,11 +97,10 @@ class AnchoredViews(Filter):
                 threshold=REJECT_ABOVE,
                 weight=np.zeros(n),
             )
-        continuity = self._continuity(sketch)
-        found = find(sketch.gram, context.trusted, self.alpha, continuity)
+        found = find(Scene(sketch.gram, self._recall(sketch)), context.trusted, self.alpha)
         accepted = ~found.rejected
-        if self._history is not None:
-            self._history.remember(sketch.clients, sketch[self._projection()].rows, accepted)
+        if self.history:
+            self._remember(sketch, found)
         reason = np.where(found.rejected, found.reason, np.where(context.trusted, "trusted", "kept"))
         return Decision(
             clients=sketch.clients,
@@ -116,34 +116,42 @@ class AnchoredViews(Filter):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        return {} if self._history is None else self._history.state()
+        return {**self._own.state(), **self._sides.state()} if self.history else {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        if self._history is None:
+        if not self.history:
             super().load_state_dict(state)
         else:
-            self._history.restore(state, self.name)
+            self._own.restore(state, self.name)
+            self._sides.restore(state, self.name)
 
-    def _continuity(self, sketch: RoundSketch) -> Numbers | None:
-        if self._history is None:
-            return None
-        return self._history.continuity(sketch.clients, sketch[self._projection()].rows)
+    def _recall(self, sketch: RoundSketch) -> Past:
+        if not self.history:
+            return Past()
+        continuity = self._own.continuity(sketch.clients, sketch[self._projection()].rows)
+        return Past(continuity, self._sides.losses_of(sketch.clients))
+
+    def _remember(self, sketch: RoundSketch, found: Findings) -> None:
+        self._own.remember(sketch.clients, sketch[self._projection()].rows, ~found.rejected)
+        on_a_side = np.flatnonzero(~found.rejected | (found.reason == "reversed"))
+        loss = loss_of(sketch.gram.cosines[np.ix_(on_a_side, on_a_side)])
+        self._sides.remember([sketch.clients[index] for index in on_a_side], loss)
 
     def _plane(self, found: Findings) -> Numbers:
         views = found.first_views
-        nothing = np.full(len(found.trust), np.nan)
-        return np.stack([views.get("reference distance", nothing), found.trust], axis=1)
+        nothing = np.full(len(found.common), np.nan)
+        return np.stack([views.get("unexplained part", nothing), found.common], axis=1)
 
 
-def find(gram: Gram, trusted: Mask, alpha: float, continuity: Numbers | None = None) -> Findings:
+def find(scene: Scene, trusted: Mask, alpha: float) -> Findings:
     """What `detect` finds, with at most one known-benign client given up first, if the others would reject it."""
-    found = detect(gram, trusted, alpha, continuity)
-    suspect = suspect_anchor(gram, trusted, alpha, continuity, ~found.rejected)
+    found = detect(scene, trusted, alpha)
+    suspect = suspect_anchor(scene, trusted, alpha, found)
     if suspect is None:
         return found
     believed = trusted.copy()
     believed[suspect] = False
-    found = detect(gram, believed, alpha, continuity)
+    found = detect(scene, believed, alpha)
     found.reject(np.array([suspect]), "suspect-anchor", 1.0)
     return found
 
@@ -151,12 +159,12 @@ def find(gram: Gram, trusted: Mask, alpha: float, continuity: Numbers | None = N
 def score_of(found: Findings) -> Numbers:
     """Suspicion in [0, 1]: above one half exactly where rejected, by the evidence; for the rest, by what came nearest.
 
-    A client that trust hardly reaches is a little suspect, one that distrust reaches more so.
+    A client that lies on no side is a little suspect, one that lies on the other side more so.
     """
     evidence = np.where(np.isinf(found.evidence), np.finfo(np.float64).max, found.evidence)
     rejected = 0.5 + 0.5 * evidence / (1.0 + evidence)
-    trust = np.nan_to_num(found.trust, nan=1.0)
-    doubt = np.where(trust < 0, 0.25 - 0.24 * trust, 0.2 * (1.0 - trust))
+    side = np.clip(np.nan_to_num(found.common, nan=1.0), -1.0, 1.0)
+    doubt = np.where(side < 0, 0.25 - 0.24 * side, 0.2 * (1.0 - side))
     accepted = np.minimum(np.maximum(0.5 * evidence, doubt), REJECT_ABOVE)
     return np.where(found.rejected, rejected, accepted)
 

@@ -1,11 +1,11 @@
 """The views of a round: one number a client each, in which honest uploads lie around the known-benign."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from encagg_cli.filters.anchored_views.ridge import unexplained_shares
 from encagg_cli.sketch import Gram, principal_coordinates
 
 Numbers = NDArray[np.float64]
@@ -15,6 +15,7 @@ _NEAREST = 3
 _STEADIEST = 1.02  # less a cosine of 1: two uploads of a client are never quite the same
 _UNLIKE = 0.25  # cosine below which an upload has nothing of its past
 FEWEST = 6  # clients among which groups can be told apart
+_CHOSEN = 1.5  # how much clearer a split must be on an axis that the round itself has chosen
 _TINY = 1e-6  # relative to the round's own median: what logarithms are kept above
 
 
@@ -24,7 +25,7 @@ class View:
 
     A side without a word is one on which honest clients may stand apart, or where standing apart does no harm.
     `eligible` (n,) masks whom a cut may reject, where that is not everybody on the far side; a group of less than
-    `fewest` is none.
+    `fewest` is none; and a split must be `bar` times as clear as elsewhere.
     """
 
     name: str
@@ -33,31 +34,45 @@ class View:
     high: str
     eligible: Mask | None = None
     fewest: int = 1
+    bar: float = 1.0
 
 
-def views_of(gram: Gram, alive: NDArray[np.intp], trusted: Mask) -> Iterator[View]:
-    """The views of the clients `alive` among themselves; `trusted` (n,) masks the known-benign among all.
-
-    A known-benign client is measured against the *others*, so that it is not nearer to itself than honest clients are.
-    """
-    anchors = trusted[alive]
+def views_of(gram: Gram, alive: NDArray[np.intp]) -> tuple[View, ...]:
+    """The views of the clients `alive` among themselves, whoever of them is known-benign."""
     among = np.ix_(alive, alive)
-    squares, cosines = gram.squared_distances[among], gram.cosines[among]
-    distances = np.sqrt(squares)
+    cosines = gram.cosines[among]
+    distances = gram.distances[among]
     np.fill_diagonal(distances, np.inf)
     neighbour = _log(np.sort(distances, axis=1)[:, :_NEAREST].mean(axis=1))
-    np.fill_diagonal(cosines, 0.0)
-
-    yield View("likeness", 0.5 * np.log(np.maximum((cosines**2).mean(axis=1), _TINY**2)), "unrelated", "colluding")
-    yield View("neighbour distance", neighbour, "colluding", "distant")
-    if anchors.sum() > 1:
-        yield View("reference distance", _log(np.sqrt(_squares_to_others_mean(squares, anchors))), "", "distant")
-        yield View("nearest known-benign", _log(distances[:, anchors].min(axis=1)), "shadowing", "")
-    # A client that differs from all others makes an axis by itself, on which it is far off whoever it is: it takes two.
+    share = unexplained_shares(cosines)
+    direction = np.linalg.eigh(cosines)[1][:, -1]
     axis = principal_coordinates(gram.deviations[among], 1)[:, 0]
-    yield View("principal axis", axis, "separate", "separate", fewest=2)
-    np.fill_diagonal(cosines, 1.0)
-    yield View("principal direction", np.linalg.eigh(cosines)[1][:, -1], "separate", "separate", fewest=2)
+    np.fill_diagonal(cosines, 0.0)
+    likeness = 0.5 * np.log(np.maximum((cosines**2).mean(axis=1), _TINY**2))
+    # A client that differs from all others makes an axis by itself, on which it is far off whoever it is: it takes two.
+    # And the axis is chosen among many as the one on which clients differ most: honest classes part there by chance.
+    return (
+        View("likeness", likeness, "unrelated", "colluding"),
+        View("neighbour distance", neighbour, "colluding", "distant"),
+        View("unexplained part", _log(gram.norms[alive] * np.sqrt(share)), "colluding", "unrelated"),
+        View("unexplained share", 0.5 * np.log(np.maximum(share, _TINY**2)), "colluding", "unrelated"),
+        View("principal axis", axis, "separate", "separate", fewest=2, bar=_CHOSEN),
+        View("principal direction", direction, "separate", "separate", fewest=2, bar=_CHOSEN),
+    )
+
+
+def nearest_known_benign(gram: Gram, alive: NDArray[np.intp], trusted: Mask) -> View | None:
+    """How near each client `alive` is to a known-benign upload other than its own; `trusted` (n,) masks those of all.
+
+    None where there are fewer than two: a known-benign client is measured against the *others*, so that it is not
+    nearer to itself than honest clients are.
+    """
+    anchors = trusted[alive]
+    if anchors.sum() < 2:
+        return None
+    distances = gram.distances[np.ix_(alive, alive)]
+    np.fill_diagonal(distances, np.inf)
+    return View("nearest known-benign", _log(distances[:, anchors].min(axis=1)), "shadowing", "")
 
 
 def own_past(continuity: Numbers, anchors: Mask) -> View | None:
@@ -73,18 +88,6 @@ def own_past(continuity: Numbers, anchors: Mask) -> View | None:
     turned = np.where(known, np.log(_STEADIEST - np.where(known, continuity, 0.0)), 0.0)
     turned = np.where(known, turned, np.median(turned[known]))
     return View("own past", turned, "", "changed", known & (np.where(known, continuity, 1.0) < _UNLIKE))
-
-
-def _squares_to_others_mean(squares: Numbers, anchors: Mask) -> Numbers:
-    """(n,) squared distance to the mean of the known-benign clients, of which oneself is left out.
-
-    For a set `A` of `k` points, `‖x - mean(A)‖² = Σ_A ‖x - a‖² / k - Σ_{A×A} ‖a - a'‖² / 2k²`.
-    """
-    k = np.where(anchors, anchors.sum() - 1, anchors.sum())
-    to_anchors = squares[:, anchors].sum(axis=1)
-    within = float(squares[np.ix_(anchors, anchors)].sum()) - np.where(anchors, 2.0 * to_anchors, 0.0)
-    result: Numbers = np.maximum(to_anchors / k - within / (2.0 * k**2), 0.0)
-    return result
 
 
 def _log(values: Numbers) -> Numbers:

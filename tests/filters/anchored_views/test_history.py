@@ -5,7 +5,7 @@ import pytest
 
 from encagg_cli import filters
 from encagg_cli.errors import UnusableInput, UsageError
-from encagg_cli.filters.anchored_views.history import OwnHistory
+from encagg_cli.filters.anchored_views.history import OwnHistory, SidesHistory
 
 N, K, D = 30, 4, 200
 
@@ -89,3 +89,54 @@ def test_a_state_of_other_settings_is_refused():
         filters.get("anchored-views").load_state_dict({"rounds_seen": np.array([1.0])})
     with pytest.raises(UsageError):
         filters.get("anchored-views(history=0)").load_state_dict(state)
+
+
+def test_losses_of_the_last_rounds_are_kept_for_whom_they_know():
+    history = SidesHistory(2)
+    for value in (1.0, 2.0, 3.0):
+        history.remember(["a", "b"], np.full((2, 2), value))
+    history.remember([], np.zeros((0, 0)))  # a round of which nobody is left
+    second, third = history.losses_of(["b", "c", "a"])
+    assert second.tolist() == [[2, 0, 2], [0, 0, 0], [2, 0, 2]]
+    assert third.tolist() == [[3, 0, 3], [0, 0, 0], [3, 0, 3]]
+    assert history.losses_of(["c", "d"]) == []
+
+
+def test_a_round_too_large_to_keep_is_not():
+    history = SidesHistory(2)
+    history.remember([str(index) for index in range(1025)], np.zeros((1025, 1025)))
+    assert history.losses_of(["1"]) == []
+
+
+def test_sides_survive_in_a_state():
+    history, other = SidesHistory(3), SidesHistory(3)
+    history.remember(["a", "b"], np.arange(4.0).reshape(2, 2))
+    history.remember(["b"], np.ones((1, 1)))
+    other.restore(history.state(), "it")
+    assert [loss.tolist() for loss in other.losses_of(["a", "b"])] == [[[0, 1], [2, 3]], [[0, 0], [0, 1]]]
+    damaged = history.state()
+    del damaged["sides_loss_1"]
+    with pytest.raises(UnusableInput, match="which side"):
+        other.restore(damaged, "it")
+
+
+def wrong_over_rounds(text: str, first: int) -> list[int]:
+    """Eight clients flip their updates in every round, in which what is shared is faint: wrong verdicts by round."""
+    method, wrong, n = filters.get(text), [], 30
+    attackers = np.arange(n) >= n - 8
+    for at in range(first, first + 5):
+        rng = np.random.default_rng(at)
+        step = rng.standard_normal(400) * 0.25
+        axes = np.linalg.qr(rng.standard_normal((400, 3)))[0].T
+        updates = step + 6.0 * rng.standard_normal((n, 3)) @ axes + 0.9 * rng.standard_normal((n, 400))
+        decision = method.decide(updates * np.where(attackers, -1.0, 1.0)[:, None], trusted=range(K))
+        wrong.append(int((~decision.accepted != attackers).sum()))
+    return wrong
+
+
+def test_who_reverses_round_after_round_is_told_apart_in_the_end():
+    with_past = np.array([wrong_over_rounds("anchored-views", first) for first in (0, 10, 20)])
+    without = np.array([wrong_over_rounds("anchored-views(history=0)", first) for first in (0, 10, 20)])
+    assert np.array_equal(with_past[:, 0], without[:, 0])
+    assert with_past[:, 2:].sum() <= 2
+    assert without[:, 2:].sum() > 10

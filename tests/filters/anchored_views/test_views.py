@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from encagg_cli.filters.anchored_views.views import own_past, views_of
+from encagg_cli.filters.anchored_views.views import View, nearest_known_benign, own_past, views_of
 from encagg_cli.sketch import ArraySource, Gram, GramNeed, sketch_round
 
 N = 9
@@ -18,7 +18,13 @@ def updates() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def views(updates: np.ndarray) -> dict[str, np.ndarray]:
-    return {view.name: view.values for view in views_of(gram_of(updates), ALIVE, TRUSTED)}
+    return {view.name: view.values for view in all_views(gram_of(updates), ALIVE, TRUSTED)}
+
+
+def all_views(gram: Gram, alive: np.ndarray, trusted: np.ndarray) -> list[View]:
+    nearest = nearest_known_benign(gram, alive, trusted)
+    assert nearest is not None
+    return [*views_of(gram, alive), nearest]
 
 
 def gram_of(updates: np.ndarray) -> Gram:
@@ -30,11 +36,17 @@ def distances(rows: np.ndarray) -> np.ndarray:
     return np.linalg.norm(rows[:, None] - rows[None], axis=2)
 
 
-def test_reference_distance_leaves_a_known_benign_client_out_of_its_own_reference(updates, views):
-    for at, client in enumerate(ALIVE):
-        others = [a for a in (1, 4, 6) if a != client]
-        expected = np.log(np.linalg.norm(updates[client] - updates[others].mean(axis=0)))
-        assert views["reference distance"][at] == pytest.approx(expected, abs=1e-5)
+def test_the_unexplained_part_is_what_a_regression_on_the_others_leaves(updates, views):
+    rows = updates[ALIVE].astype(np.float64)
+    units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    ridge = 0.1 * float(np.median(np.linalg.eigvalsh(units @ units.T)))
+    for at in range(len(ALIVE)):
+        others = np.delete(units, at, axis=0)
+        weights = np.linalg.solve(others @ others.T + ridge * np.eye(len(others)), others @ units[at])
+        left = np.sum((units[at] - weights @ others) ** 2) + ridge * (weights @ weights + 1.0)
+        assert views["unexplained share"][at] == pytest.approx(0.5 * np.log(left), abs=1e-5)
+        part = np.log(np.linalg.norm(rows[at])) + 0.5 * np.log(left)
+        assert views["unexplained part"][at] == pytest.approx(part, abs=1e-5)
 
 
 def test_likeness_is_the_root_mean_square_cosine(updates, views):
@@ -64,15 +76,14 @@ def test_principal_axes_are_those_of_the_updates_and_of_their_directions(updates
 
 
 def test_one_known_benign_client_leaves_out_what_compares_them_with_each_other(updates):
-    lone = {view.name for view in views_of(gram_of(updates), ALIVE, np.arange(N) == 1)}
-    assert not lone & {"reference distance", "nearest known-benign"}
+    assert nearest_known_benign(gram_of(updates), ALIVE, np.arange(N) == 1) is None
 
 
 def test_an_absurdly_large_update_and_an_empty_one_leave_every_view_finite(updates):
     hostile = updates.copy()
     hostile[0] *= np.float32(1e30)
     hostile[2] = 0.0
-    for view in views_of(gram_of(hostile), np.arange(N), TRUSTED):
+    for view in all_views(gram_of(hostile), np.arange(N), TRUSTED):
         assert np.isfinite(view.values).all(), view.name
 
 
@@ -99,5 +110,7 @@ def test_it_takes_two_to_stand_apart_on_an_axis_that_clients_make_themselves():
     gram = sketch_round(
         ArraySource(updates.astype(np.float32), [f"{i:02d}" for i in range(12)], trusted), [GramNeed()]
     ).gram
-    fewest = {view.name: view.fewest for view in views_of(gram, np.arange(12), trusted)}
-    assert {name for name, count in fewest.items() if count > 1} == {"principal axis", "principal direction"}
+    views = all_views(gram, np.arange(12), trusted)
+    chosen = {"principal axis", "principal direction"}
+    assert {view.name for view in views if view.fewest > 1} == chosen
+    assert {view.name for view in views if view.bar > 1} == chosen

@@ -1,0 +1,160 @@
+"""Which side is everybody on: with what all have in common, or against it?
+
+Honest updates differ most along a few axes: which classes a client has, what its last batch was. The step that all of
+them share is small beside that, and a client who reverses its update, or only the shared part of it, lies inside the
+honest cloud of every plane. So the sides are found all at once, as the signs `s` with `s = +1` for the known-benign
+that are explained best:
+
+- *by everybody*: the sign of each client is predicted from its upload, by the ridge regression of the others' signs
+  on their uploads. The loss is the mean square of these leave-one-out errors (PRESS; Allen, Technometrics 1974), and
+  `-n/2 log(loss)` the log-likelihood of a choice of sides, up to a constant. Ridge regression holds back the axes along
+  which clients differ most, whatever they are.
+- *by friends*: under strong heterogeneity two clients often have nothing to say about each other, but each agrees
+  clearly with some other. The frustration of a signed graph (Harary, 1953) is the share of strong relations that a
+  choice of sides contradicts.
+
+Both are quadratic forms in `s`, and those of several rounds are averaged: who reverses round after round is told apart
+by what single rounds leave open.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encagg_cli.filters.anchored_views.ridge import alike, residual_maker
+
+Numbers = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+_FRIENDSHIP: Final = 0.1  # weight of friends
+_RELATION: Final = 3  # power of the cosine: how much more a clear relation says than a faint one
+_STARTS: Final = 5000  # of the search, times clients; and no more and no less than
+_FEWEST_STARTS, _MOST_STARTS = 12, 100
+_DRAWS: Final = 400  # of unstructured rounds, times clients; and no more and no less than
+_FEWEST_DRAWS, _MOST_DRAWS = 2, 8
+_AXES: Final = 5  # principal axes that the search starts from
+_OWN: Final = 2.0  # nats by which a client's own side must be better than the other
+_BEYOND_CHANCE: Final = 0.25  # how much better than in a round without structure, in the logarithm of the loss
+_TINY: Final = 1e-9
+
+
+def loss_of(cosines: Numbers) -> Numbers:
+    """(n, n) the loss of a round as a quadratic form of signs, from the cosines (n, n) of its uploads."""
+    n = len(cosines)
+    residual = residual_maker(alike(cosines))
+    left_out = residual / np.diag(residual)[:, None]
+    loss: Numbers = left_out.T @ left_out / n + _FRIENDSHIP * _frustration(np.eye(n) - residual)
+    return loss
+
+
+def aligned(loss: Numbers, clients: NDArray[np.intp]) -> Numbers:
+    """(m, m) the loss of `m` clients, by their index in `loss`; zero for who is not in it (-1)."""
+    return np.where(np.outer(clients >= 0, clients >= 0), loss[np.ix_(clients, clients)], 0.0)
+
+
+def common_part(cosines: Numbers, signs: Numbers) -> Numbers:
+    """(n,) how far each upload lies on the side of what the *others* share: about 1 with it, -1 against it, 0 without.
+
+    The leave-one-out prediction of the ridge regression of `signs` (n,) on the uploads.
+    """
+    residual = residual_maker(alike(cosines))
+    predicted: Numbers = signs - (residual @ signs) / np.diag(residual)
+    return predicted
+
+
+def flipped(loss: Numbers, anchors: Mask, nats: float) -> Mask:
+    """(n,) who is on the other side in every explanation whose likelihood is within `nats` of the best one's.
+
+    Nobody is, where the explanation tells nothing: where one that parts the known-benign is better still, or where a
+    round without any structure would be explained nearly as well (after all, many choices of sides were tried).
+    """
+    n = len(loss)
+    values, signs = explanations(loss, anchors)
+    near = 0.5 * n * np.log(values / values[0]) <= nats
+    best = signs[0]
+    others = loss @ best - np.diag(loss) * best
+    own = 0.5 * n * np.log(np.maximum(values[0] - 4.0 * best * others, _TINY * values[0]) / values[0])
+    far: Mask = (signs[near] < 0).all(axis=0) & (own > _OWN) & ~anchors
+    if not far.any() or _parts(loss, anchors, values[0]) or not _beyond_chance(loss, anchors, values[0]):
+        return np.zeros(n, dtype=bool)
+    return far
+
+
+def explanations(loss: Numbers, fixed: Mask) -> tuple[Numbers, Numbers]:
+    """Local optima of `sᵀ loss s` over signs `s`, +1 for those who are `fixed`.
+
+    `(values, signs)`, (m,) and (m, n), best first. From all alike, from those who agree with the fixed, from the
+    principal axes and from random signs, always the client changes side who gains most by it, until nobody does. The
+    order of the clients does not matter.
+    """
+    n = len(loss)
+    order = np.argsort(np.diag(loss), kind="stable")
+    pull = -loss[np.ix_(order, order)] * n / np.trace(loss)
+    np.fill_diagonal(pull, 0.0)
+    held = fixed[order]
+    starts = int(np.clip(_STARTS // n, _FEWEST_STARTS, _MOST_STARTS))
+    random = np.random.default_rng(n)
+    axes = np.linalg.eigh(pull)[1][:, : -_AXES - 1 : -1].T
+    towards = np.where((axes[:, held].sum(axis=1) if held.any() else axes[:, 0]) < 0, -1.0, 1.0)
+    signs = np.vstack(
+        [
+            np.ones(n),
+            np.where(pull @ held < 0, -1.0, 1.0),
+            np.where(axes * towards[:, None] < 0, -1.0, 1.0),
+            random.choice([-1.0, 1.0], (starts, n)),
+        ]
+    )
+    signs[:, held] = 1.0
+    signs = np.unique(_ascend(pull, signs, held), axis=0)
+    signs = signs[:, np.argsort(order)]
+    values = np.maximum(((signs @ loss) * signs).sum(axis=1), _TINY * np.trace(loss))
+    best = np.argsort(values, kind="stable")
+    return values[best], signs[best]
+
+
+def _ascend(pull: Numbers, signs: Numbers, held: Mask) -> Numbers:
+    """Every row of `signs` (m, n), improved one client at a time."""
+    towards = signs @ pull
+    every = np.arange(len(signs))
+    for _ in range(8 * len(pull)):
+        gain = -signs * towards
+        gain[:, held] = -np.inf
+        client = gain.argmax(axis=1)
+        moving = gain[every, client] > _TINY
+        if not moving.any():
+            break
+        row, who = every[moving], client[moving]
+        signs[row, who] *= -1.0
+        towards[row] += 2.0 * signs[row, who][:, None] * pull[who]
+    return signs
+
+
+def _parts(loss: Numbers, anchors: Mask, value: float) -> bool:
+    """Whether some explanation that was not told who is known-benign parts them, and is at least as good."""
+    values, signs = explanations(loss, np.zeros(len(loss), dtype=bool))
+    apart = np.abs(signs[:, anchors].sum(axis=1)) < anchors.sum()
+    return bool((apart & (values <= value)).any())
+
+
+def _beyond_chance(loss: Numbers, anchors: Mask, value: float) -> bool:
+    """Whether the best explanation is clearly better than those of random rounds with the same spectrum."""
+    n = len(loss)
+    spectrum = np.linalg.eigvalsh(loss)
+    random = np.random.default_rng(n)
+    by_chance = []
+    for _ in range(int(np.clip(_DRAWS // n, _FEWEST_DRAWS, _MOST_DRAWS))):
+        axes = np.linalg.qr(random.standard_normal((n, n)))[0]
+        by_chance.append(np.log(explanations((axes * spectrum) @ axes.T, anchors)[0][0]))
+    return bool(np.mean(by_chance) - np.log(value) > _BEYOND_CHANCE)
+
+
+def _frustration(explained: Numbers) -> Numbers:
+    """(n, n) the signed Laplacian of who explains whom, normalised; `explained` (n, n) is the hat matrix."""
+    n = len(explained)
+    size = np.sqrt(np.maximum(np.diag(explained), _TINY))
+    relation = (explained / np.outer(size, size)) ** _RELATION
+    np.fill_diagonal(relation, 0.0)
+    degree = np.sqrt(np.maximum(np.abs(relation).sum(axis=1), _TINY))
+    laplacian: Numbers = (np.eye(n) - relation / np.outer(degree, degree)) / n
+    return laplacian

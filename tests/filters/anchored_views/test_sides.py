@@ -1,0 +1,172 @@
+"""The loss of a choice of sides and the search for the best ones, against regressions and searches by brute force."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import LeaveOneOut, cross_val_predict
+
+from encagg_cli.filters.anchored_views import sides
+from encagg_cli.filters.anchored_views.ridge import unexplained_shares
+from encagg_cli.filters.anchored_views.sides import aligned, common_part, explanations, flipped, loss_of
+
+N, D = 11, 60
+
+
+def units(seed: int, n: int = N, shared: float = 0.5) -> np.ndarray:
+    rows = np.random.default_rng(seed).standard_normal((n, D)) + shared * np.random.default_rng(99).standard_normal(D)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def signs_of(seed: int, n: int = N) -> np.ndarray:
+    return np.random.default_rng(seed).choice([-1.0, 1.0], n)
+
+
+def left_out(rows: np.ndarray, signs: np.ndarray) -> np.ndarray:
+    """What scikit-learn predicts of each sign from the other clients."""
+    rows = rows / np.sqrt(unexplained_shares(rows @ rows.T))[:, None]
+    rows /= np.sqrt(np.mean(np.sum(rows**2, axis=1)))
+    ridge = float(np.median(np.linalg.eigvalsh(rows @ rows.T)))
+    return cross_val_predict(Ridge(alpha=ridge, fit_intercept=False), rows, signs, cv=LeaveOneOut())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_errors_are_those_of_a_ridge_regression_without_the_client(seed: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sides, "_FRIENDSHIP", 0.0)
+    rows, signs = units(seed), signs_of(seed)
+    expected = np.mean((signs - left_out(rows, signs)) ** 2)
+    assert signs @ loss_of(rows @ rows.T) @ signs == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_common_part_is_what_the_others_predict():
+    rows, signs = units(4), signs_of(4)
+    assert common_part(rows @ rows.T, signs) == pytest.approx(left_out(rows, signs), abs=1e-9)
+
+
+def test_friends_on_different_sides_cost_and_opponents_do_not(monkeypatch: pytest.MonkeyPatch):
+    """Two pairs who say nothing about each other: one of friends, one of opponents."""
+    cosines = np.eye(4)
+    cosines[0, 1] = cosines[1, 0] = 0.8
+    cosines[2, 3] = cosines[3, 2] = -0.8
+    with_friends = loss_of(cosines)
+    monkeypatch.setattr(sides, "_FRIENDSHIP", 0.0)
+    friends = with_friends - loss_of(cosines)
+
+    def frustration(*signs: float) -> float:
+        return float(np.array(signs) @ friends @ np.array(signs))
+
+    assert frustration(1, 1, 1, -1) == pytest.approx(0.0, abs=1e-9)
+    assert frustration(1, -1, 1, -1) == pytest.approx(frustration(1, 1, 1, 1))
+    assert frustration(1, -1, 1, 1) == pytest.approx(2 * frustration(1, -1, 1, -1))
+
+
+def test_reversing_uploads_reverses_the_sides():
+    rows, flips = units(5), signs_of(5)
+    flipped_rows = rows * flips[:, None]
+    signs = signs_of(6)
+    assert signs @ loss_of(rows @ rows.T) @ signs == pytest.approx(
+        (signs * flips) @ loss_of(flipped_rows @ flipped_rows.T) @ (signs * flips)
+    )
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 1000), anchors=st.integers(0, 3))
+def test_the_best_explanation_is_the_best_of_all(seed: int, anchors: int):
+    rows = units(seed, shared=0.3) * signs_of(seed)[:, None]
+    loss = loss_of(rows @ rows.T)
+    every = np.array([signs for signs in product([-1.0, 1.0], repeat=N) if all(sign > 0 for sign in signs[:anchors])])
+    best = np.einsum("mi,ij,mj->m", every, loss, every).min()
+    values, signs = explanations(loss, np.arange(N) < anchors)
+    assert values[0] == pytest.approx(best)
+    assert (np.diff(values) >= 0).all()
+    assert (signs[:, :anchors] > 0).all()
+    assert np.einsum("mi,ij,mj->m", signs, loss, signs) == pytest.approx(values)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 1000))
+def test_the_order_of_the_clients_does_not_matter(seed: int):
+    n = 24
+    rows = units(seed, n, shared=0.2) * signs_of(seed, n)[:, None]
+    loss, order = loss_of(rows @ rows.T), np.random.default_rng(seed).permutation(n)
+    anchors = np.arange(n) < 3
+    values, signs = explanations(loss, anchors)
+    again, shuffled = explanations(loss[np.ix_(order, order)], anchors[order])
+    assert again == pytest.approx(values)
+    assert shuffled[0].tolist() == signs[0][order].tolist()
+
+
+def reversed_round(seed: int, n: int = 30, shared: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """The loss of a round in which the last ten clients flip their updates, and who they are."""
+    attackers = np.arange(n) >= n - 10
+    rows = units(seed, n, shared) * np.where(attackers, -1.0, 1.0)[:, None]
+    return loss_of(rows @ rows.T), attackers
+
+
+def test_who_is_flipped_in_every_good_explanation_is_found():
+    loss, attackers = reversed_round(0)
+    assert flipped(loss, np.arange(30) < 4, 4.0).tolist() == attackers.tolist()
+
+
+def test_nobody_is_flipped_where_nobody_flips_or_nothing_is_shared():
+    rows = units(1, 30, 1.0)
+    assert not flipped(loss_of(rows @ rows.T), np.arange(30) < 4, 4.0).any()
+    lost = 0
+    for seed in range(40):
+        rows = units(seed, 30, 0.0)
+        lost += int(flipped(loss_of(rows @ rows.T), np.arange(30) < 4, 4.0).sum())
+    assert lost / (40 * 26) <= 0.01
+
+
+def test_without_the_check_of_chance_and_anchors_noise_would_be_explained(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sides, "_BEYOND_CHANCE", -np.inf)
+    monkeypatch.setattr(sides, "_parts", lambda *_: False)
+    lost = 0
+    for seed in range(40):
+        rows = units(seed, 30, 0.0)
+        lost += int(flipped(loss_of(rows @ rows.T), np.arange(30) < 4, 1.0).sum())
+    assert lost / (40 * 26) > 0.05
+
+
+def test_known_benign_clients_on_both_sides_tell_nothing():
+    loss, _ = reversed_round(2)
+    assert not flipped(loss, np.isin(np.arange(30), [0, 1, 28, 29]), 4.0).any()
+
+
+def test_more_nats_reject_fewer():
+    rows = units(3, 30, 0.35) * np.where(np.arange(30) < 20, 1.0, -1.0)[:, None]
+    loss, anchors = loss_of(rows @ rows.T), np.arange(30) < 4
+    counts = [int(flipped(loss, anchors, nats).sum()) for nats in (0.5, 2.0, 6.0, 20.0, 1e6)]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] > 0
+    assert counts[-1] == 0
+
+
+def test_rounds_together_tell_what_each_leaves_open():
+    anchors, flips = np.arange(30) < 4, np.where(np.arange(30) < 20, 1.0, -1.0)
+    found = []
+    for start in range(0, 60, 6):
+        losses = []
+        for seed in range(start, start + 6):
+            rows = units(seed, 30, 0.35) * flips[:, None]
+            losses.append(loss_of(rows @ rows.T))
+        found.append([(flipped(np.mean(losses[:m], axis=0), anchors, 4.0) == (flips < 0)).mean() for m in (1, 6)])
+    alone, together = np.mean(found, axis=0)
+    assert together > 0.97
+    assert together > alone + 0.03
+
+
+def test_alignment_puts_zero_where_a_client_was_not_there():
+    loss = np.arange(9.0).reshape(3, 3)
+    assert aligned(loss, np.array([2, -1, 0])).tolist() == [[8, 0, 6], [0, 0, 0], [2, 0, 0]]
+
+
+@pytest.mark.parametrize("cosines", [np.ones((7, 7)), np.zeros((7, 7)), np.eye(7), -np.ones((7, 7)) + 2 * np.eye(7)])
+def test_degenerate_rounds_give_finite_losses_and_reject_nobody(cosines: np.ndarray):
+    loss = loss_of(cosines)
+    assert np.isfinite(loss).all()
+    assert not flipped(loss, np.arange(7) < 2, 4.0).any()
+    assert np.isfinite(common_part(cosines, np.ones(7))).all()
