@@ -20,6 +20,7 @@ _FEWEST_ANCHORS_TO_DOUBT = 3
 _SAME = 0.01  # of the smallest known-benign distance: closer than that, two uploads are one
 _LATER = 2.0  # how much clearer a cut must be once somebody has been rejected
 _CLEAR = 2.0  # evidence from which a cut goes before the test for reversed uploads
+_REVERSED = 2.0  # evidence of being reversed, which has no measure of its own
 
 
 @dataclass
@@ -188,5 +189,5 @@ def _reversed(
     found.common[alive] = reversal.common
     if not reversal.group.any():
         return False
-    found.reject(alive[reversal.group], "reversed", _CLEAR)
+    found.reject(alive[reversal.group], "reversed", _REVERSED)
     return True

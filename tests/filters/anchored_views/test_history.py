@@ -1,5 +1,7 @@
 """What clients uploaded lately, and what follows from it."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -140,3 +142,16 @@ def test_who_reverses_round_after_round_is_told_apart_in_the_end():
     assert np.array_equal(with_past[:, 0], without[:, 0])
     assert with_past[:, 2:].sum() <= 2
     assert without[:, 2:].sum() > 10
+
+
+def test_only_who_is_on_a_side_is_remembered_on_it():
+    """Not those who were rejected for their length, but those who were for being reversed."""
+    rng = np.random.default_rng(0)
+    updates = 0.5 * rng.standard_normal(D) + rng.standard_normal((N, 6)) @ rng.standard_normal((6, D))
+    updates += rng.standard_normal((N, D))
+    updates[-4:] += 40.0 * rng.standard_normal((4, D))
+    method = filters.get("anchored-views")
+    decision = method.decide(updates, trusted=range(K))
+    assert np.flatnonzero(~decision.accepted).tolist() == list(range(N - 4, N))
+    assert "reversed" not in decision.reason
+    assert len(json.loads(method.state_dict()["sides_0"])) == N - 4

@@ -6,8 +6,10 @@ import pytest
 from encagg_cli import filters
 from encagg_cli.errors import UsageError
 from encagg_cli.filters import Decision
-from encagg_cli.filters.anchored_views import in_words
-from encagg_cli.filters.anchored_views.detector import copied, required_gain
+from encagg_cli.filters.anchored_views import detector, in_words
+from encagg_cli.filters.anchored_views.detector import Scene, copied, detect, required_gain
+from encagg_cli.filters.anchored_views.views import View
+from encagg_cli.sketch import ArraySource, GramNeed, sketch_round
 
 N, K, D = 40, 5, 300
 ATTACKERS = np.arange(28, N)
@@ -119,6 +121,23 @@ def test_alpha_sets_how_clear_a_cut_must_be():
     rejected = [int((~decide(updates, f"anchored-views(alpha={alpha})").accepted).sum()) for alpha in (1e-9, 1e-4, 0.2)]
     assert rejected == sorted(rejected)
     assert rejected[0] < rejected[-1]
+
+
+def test_a_view_can_ask_for_a_clearer_split(monkeypatch: pytest.MonkeyPatch):
+    updates = honest()
+    gram = sketch_round(
+        ArraySource(updates.astype(np.float32), [f"{i:02d}" for i in range(N)], np.arange(N) < K), [GramNeed()]
+    ).gram
+    values = np.random.default_rng(1).standard_normal(N) + np.where(np.arange(N) < 28, 0.0, 8.0)
+    cut = []
+    for bar in (1.0, 100.0):
+
+        def views_of(_: object, alive: np.ndarray, bar: float = bar) -> tuple[View, ...]:
+            return (View("made up", values[alive], "", "separate", bar=bar),)
+
+        monkeypatch.setattr(detector, "views_of", views_of)
+        cut.append(np.flatnonzero(detect(Scene(gram), np.arange(N) < K, 0.02, sides=False).rejected).tolist())
+    assert cut == [ATTACKERS.tolist(), []]
 
 
 def test_neither_order_nor_scale_nor_rotation_matters():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from encagg_cli import filters
 from encagg_cli.filters.anchored_views.reversal import required_nats, reversed_group
 from encagg_cli.filters.anchored_views.sides import loss_of
 from encagg_cli.sketch import ArraySource, GramNeed, sketch_round
@@ -117,3 +118,13 @@ def test_disagreeing_anchors_reject_nobody():
     """With known-benign clients on both sides, no side is theirs."""
     attackers = np.arange(N) % 2 == 1  # two of the four anchors among them
     assert not group_of(keep_and_reverse(honest_updates(1), attackers)).any()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_known_benign_client_that_reverses_what_is_shared_is_suspected(seed: int):
+    attackers = np.isin(np.arange(N), [0, *range(20, N)])
+    decision = filters.get("anchored-views").decide(
+        keep_and_reverse(honest_updates(seed), attackers), trusted=range(K + 1)
+    )
+    assert decision.reason[0] == "suspect-anchor"
+    assert (~decision.accepted).tolist() == attackers.tolist()

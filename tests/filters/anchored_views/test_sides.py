@@ -63,6 +63,18 @@ def test_friends_on_different_sides_cost_and_opponents_do_not(monkeypatch: pytes
     assert frustration(1, -1, 1, 1) == pytest.approx(2 * frustration(1, -1, 1, -1))
 
 
+def test_the_frustration_is_that_of_relations_cubed():
+    hat = np.array([[0.5, 0.3, -0.1], [0.3, 0.9, 0.2], [-0.1, 0.2, 0.4]])
+    relation = np.zeros((3, 3))
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        relation[i, j] = relation[j, i] = (hat[i, j] / np.sqrt(hat[i, i] * hat[j, j])) ** 3
+    degree = np.abs(relation).sum(axis=1)
+    expected = np.array(
+        [[(float(i == j) - relation[i, j] / np.sqrt(degree[i] * degree[j])) / 3 for j in range(3)] for i in range(3)]
+    )
+    assert sides._frustration(hat) == pytest.approx(expected)
+
+
 def test_reversing_uploads_reverses_the_sides():
     rows, flips = units(5), signs_of(5)
     flipped_rows = rows * flips[:, None]
@@ -121,7 +133,30 @@ def test_nobody_is_flipped_where_nobody_flips_or_nothing_is_shared():
     assert lost / (40 * 26) <= 0.01
 
 
-def test_without_the_check_of_chance_and_anchors_noise_would_be_explained(monkeypatch: pytest.MonkeyPatch):
+def test_either_check_alone_tells_noise_from_structure():
+    anchors = np.arange(30) < 4
+    for shared, structure in ((0.0, False), (1.0, True)):
+        beyond, parted = 0, 0
+        for seed in range(10):
+            rows = units(seed, 30, shared)
+            loss = loss_of(rows @ rows.T)
+            best = explanations(loss, anchors)[0][0]
+            beyond += sides._beyond_chance(loss, anchors, best)
+            parted += sides._parts(loss, anchors, best)
+        assert beyond == (10 if structure else 0)
+        assert parted == 0 if structure else parted >= 8
+
+
+@pytest.mark.parametrize(("check", "answer"), [("_beyond_chance", False), ("_parts", True)])
+def test_nobody_is_flipped_where_a_check_says_that_nothing_is_told(
+    check: str, answer: bool, monkeypatch: pytest.MonkeyPatch
+):
+    loss, _ = reversed_round(0)
+    monkeypatch.setattr(sides, check, lambda *_: answer)
+    assert not flipped(loss, np.arange(30) < 4, 4.0).any()
+
+
+def test_without_the_checks_noise_would_be_explained(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sides, "_BEYOND_CHANCE", -np.inf)
     monkeypatch.setattr(sides, "_parts", lambda *_: False)
     lost = 0
@@ -129,6 +164,25 @@ def test_without_the_check_of_chance_and_anchors_noise_would_be_explained(monkey
         rows = units(seed, 30, 0.0)
         lost += int(flipped(loss_of(rows @ rows.T), np.arange(30) < 4, 1.0).sum())
     assert lost / (40 * 26) > 0.05
+
+
+def test_who_shares_nothing_with_anybody_is_on_no_side(monkeypatch: pytest.MonkeyPatch):
+    """Beside seven who flip, three whose uploads are noise: most of them could as well be on the other side."""
+
+    def found() -> tuple[int, int]:
+        strangers, attackers = 0, 0
+        for seed in range(20):
+            rows = units(seed, 30, 1.0) * np.where(np.arange(30) < 20, 1.0, -1.0)[:, None]
+            noise = np.random.default_rng(seed + 500).standard_normal((3, D))
+            rows[-3:] = noise / np.linalg.norm(noise, axis=1, keepdims=True)
+            far = flipped(loss_of(rows @ rows.T), np.arange(30) < 4, 4.0)
+            strangers, attackers = strangers + int(far[-3:].sum()), attackers + int(far[20:27].sum())
+        return strangers, attackers
+
+    strangers, attackers = found()
+    assert attackers == 140
+    monkeypatch.setattr(sides, "_OWN", -np.inf)
+    assert strangers < 0.75 * found()[0]
 
 
 def test_known_benign_clients_on_both_sides_tell_nothing():
