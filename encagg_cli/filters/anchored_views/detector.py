@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from encagg_cli.filters.anchored_views.evidence import EarlierRound, Evidence
 from encagg_cli.filters.anchored_views.reversal import reversed_group
-from encagg_cli.filters.anchored_views.sides import aligned
 from encagg_cli.filters.anchored_views.split import anchored_split
 from encagg_cli.filters.anchored_views.views import FEWEST, View, nearest_known_benign, own_past, views_of
 from encagg_cli.sketch import Gram
@@ -71,11 +71,11 @@ class Past:
     """What is known of the clients from earlier rounds, aligned with them.
 
     continuity   (n,) each upload's likeness to the client's own recent ones, NaN where it has none; None: not kept
-    losses       (n, n) of earlier rounds, which tell who was on which side (sides.py)
+    rounds       that tell who was on which side (evidence.py)
     """
 
     continuity: Numbers | None = None
-    losses: Sequence[Numbers] = ()
+    rounds: Sequence[EarlierRound] = ()
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,15 @@ class Scene:
     gram: Gram
     past: Past = field(default_factory=Past)
     _views: dict[bytes, tuple[View, ...]] = field(default_factory=dict)
+    _evidence: dict[bytes, Evidence] = field(default_factory=dict)
+
+    def evidence(self, alive: NDArray[np.intp], trusted: Mask) -> Evidence:
+        """What this round and earlier ones tell of the sides of the clients `alive`."""
+        key = alive.tobytes()
+        if key not in self._evidence:
+            earlier = [past.among(alive) for past in self.past.rounds]
+            self._evidence[key] = Evidence.of(self.gram.cosines[np.ix_(alive, alive)], trusted[alive], earlier)
+        return self._evidence[key]
 
     def views(self, alive: NDArray[np.intp], trusted: Mask) -> tuple[View, ...]:
         """All views of the clients `alive`; `trusted` (n,) masks the known-benign among all."""
@@ -96,11 +105,20 @@ class Scene:
         return (*self._views[key], *(view for view in (nearest, turned) if view is not None))
 
 
-def detect(scene: Scene, trusted: Mask, alpha: float, among: Mask | None = None, *, sides: bool = True) -> Findings:
+@dataclass(frozen=True)
+class Searches:
+    """Whether groups that oppose the rest are searched for, and whether two populations are (reversal.py)."""
+
+    sides: bool = True
+    parting: bool = True
+
+
+def detect(
+    scene: Scene, trusted: Mask, alpha: float, among: Mask | None = None, searches: Searches = Searches()
+) -> Findings:
     """Reject groups of uploads until the rest hangs together; `trusted` (n,) are never rejected. At least one is.
 
-    Only the clients in `among` (n,) are looked at; all, where it is not given. Without `sides` nobody is found to be
-    reversed.
+    Only the clients in `among` (n,) are looked at; all, where it is not given.
     """
     found = Findings.none(len(trusted))
     present = np.ones(len(trusted), dtype=bool) if among is None else among
@@ -108,7 +126,7 @@ def detect(scene: Scene, trusted: Mask, alpha: float, among: Mask | None = None,
         found.reject(group, "copy", np.inf)
     for _ in range(_MOST_CUTS):
         alive = np.flatnonzero(present & ~found.rejected)
-        if len(alive) < FEWEST or not _cut(scene, alive, trusted, alpha, found, sides=sides):
+        if len(alive) < FEWEST or not _cut(scene, alive, trusted, alpha, found, searches):
             break
     return found
 
@@ -118,7 +136,7 @@ def suspect_anchor(scene: Scene, trusted: Mask, alpha: float, known: Findings) -
 
     Each is tried as an unknown among the clients that are left by the findings `known`, at a share of `alpha`: those
     rejected already must not bring it into disrepute by copying it. It takes three: of two, none is the odd one. Who
-    lies on the side of what the others share is not reversed, known-benign or not.
+    lies on the side of what the others share is not reversed, known-benign or not. Two populations are not looked for.
     """
     anchors = np.flatnonzero(trusted)
     if len(anchors) < _FEWEST_ANCHORS_TO_DOUBT:
@@ -128,7 +146,7 @@ def suspect_anchor(scene: Scene, trusted: Mask, alpha: float, known: Findings) -
         others = trusted.copy()
         others[anchor] = False
         opposed = not known.common[anchor] >= 0
-        found = detect(scene, others, alpha / len(anchors), ~known.rejected, sides=opposed)
+        found = detect(scene, others, alpha / len(anchors), ~known.rejected, Searches(sides=opposed, parting=False))
         evidence[at] = found.evidence[anchor] if found.rejected[anchor] else 0.0
     worst = int(evidence.argmax())
     return int(anchors[worst]) if evidence[worst] > 0 else None
@@ -153,7 +171,9 @@ def copied(distances: Numbers, trusted: Mask, among: Mask) -> list[NDArray[np.in
     return groups
 
 
-def _cut(scene: Scene, alive: NDArray[np.intp], trusted: Mask, alpha: float, found: Findings, *, sides: bool) -> bool:
+def _cut(
+    scene: Scene, alive: NDArray[np.intp], trusted: Mask, alpha: float, found: Findings, searches: Searches
+) -> bool:
     """Reject the group that stands out most among `alive`; False where none stands out enough."""
     later = bool(found.rejected.any())
     required = required_gain(alpha, len(alive)) * (_LATER if later else 1.0)
@@ -172,7 +192,7 @@ def _cut(scene: Scene, alive: NDArray[np.intp], trusted: Mask, alpha: float, fou
             strongest, group, reason = evidence, members, view.high if split.high else view.low
     if not found.first_views and len(alive) == len(trusted):
         found.first_views = {view.name: view.values for view in views}
-    if sides and strongest < _CLEAR and _reversed(scene, alive, trusted, alpha, found, later=later):
+    if searches.sides and strongest < _CLEAR and _reversed(scene, alive, trusted, alpha, found, searches, later=later):
         return True
     if strongest > 1.0:
         found.reject(group, reason, strongest)
@@ -180,12 +200,18 @@ def _cut(scene: Scene, alive: NDArray[np.intp], trusted: Mask, alpha: float, fou
 
 
 def _reversed(
-    scene: Scene, alive: NDArray[np.intp], trusted: Mask, alpha: float, found: Findings, *, later: bool
+    scene: Scene,
+    alive: NDArray[np.intp],
+    trusted: Mask,
+    alpha: float,
+    found: Findings,
+    searches: Searches,
+    *,
+    later: bool,
 ) -> bool:
     """Reject those who oppose the rest as a group; False where nobody does."""
-    cosines = scene.gram.cosines[np.ix_(alive, alive)]
-    past = [aligned(loss, alive) for loss in scene.past.losses]
-    reversal = reversed_group(cosines, trusted[alive], alpha, later=later, past=past)
+    evidence = scene.evidence(alive, trusted)
+    reversal = reversed_group(evidence, trusted[alive], alpha, later=later, parting=searches.parting)
     found.common[alive] = reversal.common
     if not reversal.group.any():
         return False

@@ -8,14 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.errors import UnusableInput
-from encagg_cli.filters.anchored_views.sides import aligned
+from encagg_cli.filters.anchored_views.evidence import Clarity, EarlierRound
 from encagg_cli.filters.memory import ClientMemory, unit_rows, vector_of
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _COUNTER: Final = "rounds_seen"
-_MOST_CLIENTS: Final = 1024  # of a remembered round: its losses are matrices of that size
+_WINDOW: Final = "sides_rounds"
+_OTHER_SETTINGS: Final = "the state of {owner} was made with other settings"
+_AFRESH: Final = "another --state file starts afresh"
+_MOST_CLIENTS: Final = 512  # of a remembered round: its cosines are a matrix of that size
 
 
 class OwnHistory:
@@ -60,9 +63,7 @@ class OwnHistory:
         """Take over what `state` gave; raises UnusableInput where it is of other settings."""
         seen = vector_of(state, _COUNTER, owner, (1,))
         if seen is None or f"clients_{self.rounds}" in state or f"clients_{self.rounds - 1}" not in state:
-            raise UnusableInput(
-                f"the state of {owner} was made with other settings", hint="another --state file starts afresh"
-            )
+            raise UnusableInput(_OTHER_SETTINGS.format(owner=owner), hint=_AFRESH)
         for index, slot in enumerate(self._slots):
             names = ("clients", "client_rows")
             slot.restore({name: state[f"{name}_{index}"] for name in names}, owner)
@@ -70,45 +71,56 @@ class OwnHistory:
 
 
 class SidesHistory:
-    """Losses (sides.py) of the last `rounds` rounds, for the clients that were accepted or found reversed in them.
+    """The last `rounds` rounds' cosines, among the clients that were accepted or found reversed in them, and clarity.
 
-    Whoever was rejected for something else has no part in what the others share. Rounds of more than 1,024 such
-    clients are not remembered.
+    Whoever was rejected for something else has no part in what the others share. Rounds of more than 512 such clients
+    are not remembered.
     """
 
     def __init__(self, rounds: int) -> None:
         self.rounds = rounds
-        self._seen: list[tuple[list[str], NDArray[np.float32]]] = []
+        self._seen: list[tuple[list[str], NDArray[np.float32], Clarity]] = []
 
-    def losses_of(self, clients: Sequence[str]) -> list[Numbers]:
-        """(n, n) each: the remembered rounds' losses, aligned with `clients`; zero for who was not there."""
-        losses = []
-        for known, loss in self._seen:
+    def rounds_of(self, clients: Sequence[str]) -> list[EarlierRound]:
+        """The remembered rounds, the oldest first, as far as these `clients` were there."""
+        earlier = []
+        for known, cosines, clarity in self._seen:
             place = {client: index for index, client in enumerate(known)}
             index = np.array([place.get(client, -1) for client in clients], dtype=np.intp)
-            if (index >= 0).any():
-                losses.append(aligned(loss.astype(np.float64), index))
-        return losses
+            absent = index < 0
+            if not absent.all():
+                aligned = np.where(absent | absent[:, None], np.nan, cosines[np.ix_(index, index)].astype(np.float64))
+                earlier.append(EarlierRound(aligned, clarity))
+        return earlier
 
-    def remember(self, clients: Sequence[str], loss: Numbers) -> None:
-        """Take note of a round, and forget the oldest."""
+    def remember(self, clients: Sequence[str], cosines: Numbers, anchors: Mask) -> None:
+        """Take note of a round, and forget the oldest; `anchors` (n,) were known-benign."""
         if 0 < len(clients) <= _MOST_CLIENTS:
-            self._seen = [*self._seen, (list(clients), loss.astype(np.float32))][-self.rounds :]
+            self._add(list(clients), cosines.astype(np.float32), Clarity.of(cosines, anchors))
+
+    def _add(self, clients: list[str], cosines: NDArray[np.float32], clarity: Clarity) -> None:
+        self._seen = [*self._seen, (clients, cosines, clarity)][-self.rounds :]
 
     def state(self) -> dict[str, Any]:
-        state: dict[str, Any] = {}
-        for index, (clients, loss) in enumerate(self._seen):
-            state |= {f"sides_{index}": json.dumps(clients), f"sides_loss_{index}": loss}
+        state: dict[str, Any] = {_WINDOW: np.array([float(self.rounds)])}
+        for index, (clients, cosines, clarity) in enumerate(self._seen):
+            state[f"sides_{index}"] = json.dumps(clients)
+            state[f"sides_cosines_{index}"] = cosines
+            state[f"sides_clarity_{index}"] = np.array([clarity.sides, clarity.parting])
         return state
 
     def restore(self, state: Mapping[str, Any], owner: str) -> None:
         """Take over what `state` gave; raises UnusableInput where it cannot be that."""
+        window = vector_of(state, _WINDOW, owner, (1,))
+        if window is None or int(window[0]) != self.rounds:
+            raise UnusableInput(_OTHER_SETTINGS.format(owner=owner), hint=_AFRESH)
         self._seen = []
         for index in range(self.rounds):
             if f"sides_{index}" not in state:
                 break
             clients = json.loads(state[f"sides_{index}"])
-            loss = vector_of(state, f"sides_loss_{index}", owner, (len(clients), len(clients)))
-            if loss is None:
+            cosines = vector_of(state, f"sides_cosines_{index}", owner, (len(clients), len(clients)))
+            clarity = vector_of(state, f"sides_clarity_{index}", owner, (2,))
+            if cosines is None or clarity is None:
                 raise UnusableInput(f"the state of {owner} does not say which side its clients were on")
-            self.remember(clients, loss)
+            self._add(clients, cosines.astype(np.float32), Clarity(float(clarity[0]), float(clarity[1])))

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from encagg_cli.filters.anchored_views.detector import Findings, Past, Scene, detect, suspect_anchor
 from encagg_cli.filters.anchored_views.history import OwnHistory, SidesHistory
-from encagg_cli.filters.anchored_views.sides import loss_of
 from encagg_cli.filters.base import Context, Decision, Filter, Grade, Requirement
 from encagg_cli.filters.verdict import REJECT_ABOVE
 from encagg_cli.settings import check_settings, setting
@@ -18,6 +17,8 @@ from encagg_cli.sketch.projection import ProjectionNeed, check_buckets
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+
+_OWN_ROUNDS = 3  # that a client is compared with its own uploads of: models move on
 
 _WORDS = {
     "kept": "lies among the known-benign in every view",
@@ -70,14 +71,14 @@ class AnchoredViews(Filter):
     least_known_benign: ClassVar[int] = 2  # a known-benign client is compared with the others
 
     alpha: float = setting(0.02, "share of honest uploads that may be lost where nobody attacks", above=0, at_most=0.2)
-    history: int = setting(3, "rounds that are remembered; 0 for none", at_least=0, at_most=64)
+    history: int = setting(7, "rounds that are remembered; 0 for none", at_least=0, at_most=64)
     buckets: int = setting(2048, "size of the projection of a remembered upload (a power of two)", at_least=1)
     seed: int = setting(0, "of the projection", at_least=0)
 
     def __post_init__(self) -> None:
         check_settings(self)
         check_buckets(self.name, self.buckets)
-        self._own = OwnHistory(self.history, self.buckets)
+        self._own = OwnHistory(min(self.history, _OWN_ROUNDS), self.buckets)
         self._sides = SidesHistory(self.history)
 
     def needs(self) -> tuple[Need, ...]:
@@ -100,7 +101,7 @@ class AnchoredViews(Filter):
         found = find(Scene(sketch.gram, self._recall(sketch)), context.trusted, self.alpha)
         accepted = ~found.rejected
         if self.history:
-            self._remember(sketch, found)
+            self._remember(sketch, found, context.trusted)
         reason = np.where(found.rejected, found.reason, np.where(context.trusted, "trusted", "kept"))
         return Decision(
             clients=sketch.clients,
@@ -129,13 +130,13 @@ class AnchoredViews(Filter):
         if not self.history:
             return Past()
         continuity = self._own.continuity(sketch.clients, sketch[self._projection()].rows)
-        return Past(continuity, self._sides.losses_of(sketch.clients))
+        return Past(continuity, self._sides.rounds_of(sketch.clients))
 
-    def _remember(self, sketch: RoundSketch, found: Findings) -> None:
+    def _remember(self, sketch: RoundSketch, found: Findings, trusted: Mask) -> None:
         self._own.remember(sketch.clients, sketch[self._projection()].rows, ~found.rejected)
         on_a_side = np.flatnonzero(~found.rejected | (found.reason == "reversed"))
-        loss = loss_of(sketch.gram.cosines[np.ix_(on_a_side, on_a_side)])
-        self._sides.remember([sketch.clients[index] for index in on_a_side], loss)
+        cosines = sketch.gram.cosines[np.ix_(on_a_side, on_a_side)]
+        self._sides.remember([sketch.clients[index] for index in on_a_side], cosines, trusted[on_a_side])
 
     def _plane(self, found: Findings) -> Numbers:
         views = found.first_views

@@ -1,20 +1,23 @@
-"""Who, as a group, opposes the rest: flipped signs, inverse updates, and what reverses only the common part."""
+"""Who, as a group, opposes the rest: by flipped signs, inverse updates, flipped labels, or in the common part alone."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from encagg_cli.filters.anchored_views.sides import common_part, flipped, loss_of
+from encagg_cli.filters.anchored_views.evidence import Evidence
+from encagg_cli.filters.anchored_views.parting import parted
+from encagg_cli.filters.anchored_views.ridge import shared_with
+from encagg_cli.filters.anchored_views.sides import common_part, flipped
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _NATS: Final = 4.0  # by which all explanations without a client's reversal must be worse
-_NATS_WITH_PAST: Final = 2.0
+_NATS_WITH_PAST: Final = 3.0
 _LATER: Final = 3.0  # how many more once somebody has been rejected
+_INNOCENT_TODAY: Final = 0.4  # share of what is common from which this round clears whom earlier ones accuse
 
 
 @dataclass(frozen=True)
@@ -36,18 +39,39 @@ def required_nats(alpha: float, *, past: bool, later: bool) -> float:
     return (_NATS_WITH_PAST if past else _NATS) + 2.0 * float(np.log(0.02 / alpha)) + _LATER * later
 
 
-def reversed_group(
-    cosines: Numbers, anchors: Mask, alpha: float, *, later: bool, past: Sequence[Numbers] = ()
-) -> Reversal:
-    """The group that opposes the others, by the cosines (n, n) of their uploads; `anchors` (n,) are not in it.
+def reversed_group(evidence: Evidence, anchors: Mask, alpha: float, *, later: bool, parting: bool = True) -> Reversal:
+    """The group that opposes the others, by what is known of their uploads; `anchors` (n,) are not in it.
 
-    `past` are the losses (n, n) of their earlier rounds, zero for those who were not there. The round is looked at by
-    itself, for those who began today, and together with the past. Who was reversed in the past alone is not reversed.
+    This round is looked at by itself, for those who began today, and together with the past, where today does not say
+    otherwise. Where nobody is on the other side, there may still be two populations, if `parting` is asked for
+    (parting.py).
     """
-    today = loss_of(cosines)
-    group = flipped(today, anchors, required_nats(alpha, past=False, later=later))
-    if past:
-        together = (today + np.sum(past, axis=0)) / (1 + len(past))
-        group |= flipped(together, anchors, required_nats(alpha, past=True, later=later))
-    common = common_part(cosines, np.where(group, -1.0, 1.0))
-    return Reversal(group & (common < 0), common)
+    cosines = evidence.cosines[0]
+    group = flipped(evidence.losses[0], anchors, required_nats(alpha, past=False, later=later))
+    group &= _common(cosines, group) < 0
+    if len(evidence.cosines) > 1:
+        group |= _flipped_lately(evidence, anchors, required_nats(alpha, past=True, later=later))
+    if parting and not group.any():
+        group = parted(evidence.cosines, evidence.parting, anchors, alpha, later=later)
+    return Reversal(group, _common(cosines, group))
+
+
+def _flipped_lately(evidence: Evidence, anchors: Mask, nats: float) -> Mask:
+    loss, weights = evidence.together(anchors)
+    group = flipped(loss, anchors, nats)
+    if group.any():
+        common = np.array([_common(cosines, group) for cosines in evidence.cosines])
+        there = ~np.isnan(common)
+        on_average = (weights @ np.where(there, common, 0.0)) / np.maximum(weights @ there, np.finfo(float).tiny)
+        today = np.nan_to_num(shared_with(evidence.cosines[0], ~group))
+        group &= (on_average < 0) & (today < _INNOCENT_TODAY)
+    return group
+
+
+def _common(cosines: Numbers, group: Mask) -> Numbers:
+    """(n,) the common part where `group` (n,) is on the other side; NaN for who was not there."""
+    common = np.full(len(cosines), np.nan)
+    there = np.flatnonzero(~np.isnan(np.diag(cosines)))
+    if len(there):
+        common[there] = common_part(cosines[np.ix_(there, there)], np.where(group[there], -1.0, 1.0))
+    return common

@@ -6,8 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 _FAINT: Final = 0.1  # ridge, in median variances, where an upload is compared with what the others span
+_FEWEST_NEAR: Final = 3
 _LEAST: Final = 1e-9  # relative to the largest: what ridges and shares are kept above
 
 
@@ -32,17 +34,41 @@ def alike(cosines: Numbers) -> Numbers:
     return scaled
 
 
-def residual_maker(products: Numbers) -> Numbers:
+def residual_maker(products: Numbers, *, intercept: bool = False) -> Numbers:
     """(n, n) `I - H`, `H` the hat matrix of the ridge regression on uploads with these inner products (n, n).
 
     The ridge is the median variance, so that the axes along which clients differ most are held back and noise is kept
-    out.
+    out. An `intercept` is not held back.
     """
-    variances, axes = np.linalg.eigh(products)
+    mean = 1.0 / len(products) if intercept else 0.0
+    centre = np.eye(len(products)) - mean
+    variances, axes = np.linalg.eigh(centre @ products @ centre)
     variances = np.maximum(variances, 0.0)
     ridge = _ridge(variances, 1.0)
-    residual: Numbers = (axes * (ridge / (variances + ridge))) @ axes.T
+    residual: Numbers = (axes * (ridge / (variances + ridge))) @ axes.T - mean
     return residual
+
+
+def shared_with(cosines: Numbers, near: Mask) -> Numbers:
+    """(n,) how much each upload has of what those `near` (n,) share: about 1 for as much as they, -1 for the reverse.
+
+    The ridge regression of 1 on the uploads of those near; for one of them, of the others'. NaN for clients that were
+    not there, whose cosines (n, n) are NaN, and for all where fewer than three are near.
+    """
+    share = np.full(len(cosines), np.nan)
+    there = np.flatnonzero(~np.isnan(np.diag(cosines)))
+    members = np.flatnonzero(near[there])
+    if len(members) < _FEWEST_NEAR:
+        return share
+    products = alike(cosines[np.ix_(there, there)])
+    variances, axes = np.linalg.eigh(products[np.ix_(members, members)])
+    variances = np.maximum(variances, 0.0)
+    inverse = (axes / (variances + _ridge(variances, 1.0))) @ axes.T
+    weights = inverse.sum(axis=1)
+    predicted = products[:, members] @ weights
+    predicted[members] = 1.0 - weights / np.diag(inverse)
+    share[there] = predicted
+    return share
 
 
 def _ridge(variances: Numbers, medians: float) -> float:

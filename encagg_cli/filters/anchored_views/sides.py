@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.filters.anchored_views.ridge import alike, residual_maker
+from encagg_cli.filters.anchored_views.signs import Climb, Quotient
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -40,17 +41,21 @@ _TINY: Final = 1e-9
 
 
 def loss_of(cosines: Numbers) -> Numbers:
-    """(n, n) the loss of a round as a quadratic form of signs, from the cosines (n, n) of its uploads."""
+    """(n, n) the loss of a round as a quadratic form of signs, from the cosines (n, n) of its uploads.
+
+    Zero for clients that were not there, whose cosines are NaN.
+    """
+    there = np.flatnonzero(~np.isnan(np.diag(cosines)))
+    if len(there) < len(cosines):
+        whole = np.zeros_like(cosines)
+        if len(there):
+            whole[np.ix_(there, there)] = loss_of(cosines[np.ix_(there, there)])
+        return whole
     n = len(cosines)
     residual = residual_maker(alike(cosines))
     left_out = residual / np.diag(residual)[:, None]
     loss: Numbers = left_out.T @ left_out / n + _FRIENDSHIP * _frustration(np.eye(n) - residual)
     return loss
-
-
-def aligned(loss: Numbers, clients: NDArray[np.intp]) -> Numbers:
-    """(m, m) the loss of `m` clients, by their index in `loss`; zero for who is not in it (-1)."""
-    return np.where(np.outer(clients >= 0, clients >= 0), loss[np.ix_(clients, clients)], 0.0)
 
 
 def common_part(cosines: Numbers, signs: Numbers) -> Numbers:
@@ -90,10 +95,18 @@ def explanations(loss: Numbers, fixed: Mask) -> tuple[Numbers, Numbers]:
     """
     n = len(loss)
     order = np.argsort(np.diag(loss), kind="stable")
-    pull = -loss[np.ix_(order, order)] * n / np.trace(loss)
-    np.fill_diagonal(pull, 0.0)
+    sorted_ = Quotient(loss, np.eye(n)).of(order)
     held = fixed[order]
-    starts = int(np.clip(_STARTS // n, _FEWEST_STARTS, _MOST_STARTS))
+    signs = np.unique(Climb(sorted_, _starts(sorted_.loss, held), held).to_the_top(), axis=0)
+    signs = signs[:, np.argsort(order)]
+    values = np.maximum(((signs @ loss) * signs).sum(axis=1), _TINY * np.trace(loss))
+    best = np.argsort(values, kind="stable")
+    return values[best], signs[best]
+
+
+def _starts(loss: Numbers, held: Mask) -> Numbers:
+    n = len(loss)
+    pull = np.diag(np.diag(loss)) - loss
     random = np.random.default_rng(n)
     axes = np.linalg.eigh(pull)[1][:, : -_AXES - 1 : -1].T
     towards = np.where((axes[:, held].sum(axis=1) if held.any() else axes[:, 0]) < 0, -1.0, 1.0)
@@ -102,31 +115,10 @@ def explanations(loss: Numbers, fixed: Mask) -> tuple[Numbers, Numbers]:
             np.ones(n),
             np.where(pull @ held < 0, -1.0, 1.0),
             np.where(axes * towards[:, None] < 0, -1.0, 1.0),
-            random.choice([-1.0, 1.0], (starts, n)),
+            random.choice([-1.0, 1.0], (int(np.clip(_STARTS // n, _FEWEST_STARTS, _MOST_STARTS)), n)),
         ]
     )
     signs[:, held] = 1.0
-    signs = np.unique(_ascend(pull, signs, held), axis=0)
-    signs = signs[:, np.argsort(order)]
-    values = np.maximum(((signs @ loss) * signs).sum(axis=1), _TINY * np.trace(loss))
-    best = np.argsort(values, kind="stable")
-    return values[best], signs[best]
-
-
-def _ascend(pull: Numbers, signs: Numbers, held: Mask) -> Numbers:
-    """Every row of `signs` (m, n), improved one client at a time."""
-    towards = signs @ pull
-    every = np.arange(len(signs))
-    for _ in range(8 * len(pull)):
-        gain = -signs * towards
-        gain[:, held] = -np.inf
-        client = gain.argmax(axis=1)
-        moving = gain[every, client] > _TINY
-        if not moving.any():
-            break
-        row, who = every[moving], client[moving]
-        signs[row, who] *= -1.0
-        towards[row] += 2.0 * signs[row, who][:, None] * pull[who]
     return signs
 
 

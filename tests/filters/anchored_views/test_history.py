@@ -7,6 +7,7 @@ import pytest
 
 from encagg_cli import filters
 from encagg_cli.errors import UnusableInput, UsageError
+from encagg_cli.filters.anchored_views.evidence import Clarity
 from encagg_cli.filters.anchored_views.history import OwnHistory, SidesHistory
 
 N, K, D = 30, 4, 200
@@ -93,33 +94,49 @@ def test_a_state_of_other_settings_is_refused():
         filters.get("anchored-views(history=0)").load_state_dict(state)
 
 
-def test_losses_of_the_last_rounds_are_kept_for_whom_they_know():
-    history = SidesHistory(2)
-    for value in (1.0, 2.0, 3.0):
-        history.remember(["a", "b"], np.full((2, 2), value))
-    history.remember([], np.zeros((0, 0)))  # a round of which nobody is left
-    second, third = history.losses_of(["b", "c", "a"])
-    assert second.tolist() == [[2, 0, 2], [0, 0, 0], [2, 0, 2]]
-    assert third.tolist() == [[3, 0, 3], [0, 0, 0], [3, 0, 3]]
-    assert history.losses_of(["c", "d"]) == []
+def cosines_of(n: int, seed: int) -> np.ndarray:
+    rows = np.random.default_rng(seed).standard_normal((n, 40)) + 0.5
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return (rows @ rows.T).astype(np.float32).astype(np.float64)
+
+
+def test_cosines_of_the_last_rounds_are_kept_for_whom_they_know():
+    history, rounds = SidesHistory(2), [cosines_of(8, seed) for seed in range(3)]
+    for cosines in rounds:
+        history.remember(list("abcdefgh"), cosines, np.arange(8) < 2)
+    history.remember([], np.zeros((0, 0)), np.zeros(0, dtype=bool))  # a round of which nobody is left
+    second, third = history.rounds_of(["b", "z", "a"])
+    for past, cosines in ((second, rounds[1]), (third, rounds[2])):
+        assert past.cosines[0, 2] == cosines[1, 0]
+        assert past.cosines[0, 0] == cosines[1, 1]
+        assert np.isnan(past.cosines[1]).all()
+        assert np.isnan(past.cosines[:, 1]).all()
+        assert past.clarity == Clarity.of(cosines, np.arange(8) < 2)
+    assert history.rounds_of(["y", "z"]) == []
 
 
 def test_a_round_too_large_to_keep_is_not():
     history = SidesHistory(2)
-    history.remember([str(index) for index in range(1025)], np.zeros((1025, 1025)))
-    assert history.losses_of(["1"]) == []
+    history.remember([str(index) for index in range(513)], np.zeros((513, 513)), np.zeros(513, dtype=bool))
+    assert history.rounds_of(["1"]) == []
 
 
 def test_sides_survive_in_a_state():
     history, other = SidesHistory(3), SidesHistory(3)
-    history.remember(["a", "b"], np.arange(4.0).reshape(2, 2))
-    history.remember(["b"], np.ones((1, 1)))
+    anchors = np.arange(8) < 2
+    history.remember(list("abcdefgh"), cosines_of(8, 0), anchors)
+    history.remember(["b"], np.ones((1, 1)), anchors[:1])
     other.restore(history.state(), "it")
-    assert [loss.tolist() for loss in other.losses_of(["a", "b"])] == [[[0, 1], [2, 3]], [[0, 0], [0, 1]]]
-    damaged = history.state()
-    del damaged["sides_loss_1"]
-    with pytest.raises(UnusableInput, match="which side"):
-        other.restore(damaged, "it")
+    for kept, again in zip(history.rounds_of(["a", "b"]), other.rounds_of(["a", "b"]), strict=True):
+        assert np.array_equal(kept.cosines, again.cosines, equal_nan=True)
+        assert kept.clarity == again.clarity
+    for missing in ("sides_cosines_1", "sides_clarity_0"):
+        damaged = history.state()
+        del damaged[missing]
+        with pytest.raises(UnusableInput, match="which side"):
+            other.restore(damaged, "it")
+    with pytest.raises(UnusableInput, match="other settings"):
+        SidesHistory(4).restore(history.state(), "it")
 
 
 def wrong_over_rounds(text: str, first: int) -> list[int]:

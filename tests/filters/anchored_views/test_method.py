@@ -7,7 +7,7 @@ from encagg_cli import filters
 from encagg_cli.errors import UsageError
 from encagg_cli.filters import Decision
 from encagg_cli.filters.anchored_views import detector, in_words
-from encagg_cli.filters.anchored_views.detector import Scene, copied, detect, required_gain
+from encagg_cli.filters.anchored_views.detector import Scene, Searches, copied, detect, required_gain
 from encagg_cli.filters.anchored_views.views import View
 from encagg_cli.sketch import ArraySource, GramNeed, sketch_round
 
@@ -136,7 +136,11 @@ def test_a_view_can_ask_for_a_clearer_split(monkeypatch: pytest.MonkeyPatch):
             return (View("made up", values[alive], "", "separate", bar=bar),)
 
         monkeypatch.setattr(detector, "views_of", views_of)
-        cut.append(np.flatnonzero(detect(Scene(gram), np.arange(N) < K, 0.02, sides=False).rejected).tolist())
+        cut.append(
+            np.flatnonzero(
+                detect(Scene(gram), np.arange(N) < K, 0.02, searches=Searches(sides=False)).rejected
+            ).tolist()
+        )
     assert cut == [ATTACKERS.tolist(), []]
 
 

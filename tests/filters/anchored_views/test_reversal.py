@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from encagg_cli import filters
+from encagg_cli.filters.anchored_views.evidence import Clarity, EarlierRound, Evidence
 from encagg_cli.filters.anchored_views.reversal import required_nats, reversed_group
-from encagg_cli.filters.anchored_views.sides import loss_of
 from encagg_cli.sketch import ArraySource, GramNeed, sketch_round
 
 N, D, K = 30, 400, 4
@@ -35,9 +35,14 @@ def cosines_of(updates: np.ndarray) -> np.ndarray:
     return sketch_round(source, [GramNeed()]).gram.cosines
 
 
+def evidence_of(updates: np.ndarray, past: tuple[np.ndarray, ...] = ()) -> Evidence:
+    anchors, rounds = np.arange(N) < K, [cosines_of(earlier) for earlier in past]
+    earlier = [EarlierRound(cosines, Clarity.of(cosines, anchors)) for cosines in rounds]
+    return Evidence.of(cosines_of(updates), anchors, earlier)
+
+
 def group_of(updates: np.ndarray, past: tuple[np.ndarray, ...] = ()) -> np.ndarray:
-    losses = [loss_of(cosines_of(earlier)) for earlier in past]
-    return reversed_group(cosines_of(updates), np.arange(N) < K, 0.02, later=False, past=losses).group
+    return reversed_group(evidence_of(updates, past), np.arange(N) < K, 0.02, later=False).group
 
 
 @pytest.mark.parametrize("share", [0.2, 0.4, 0.6])
@@ -102,7 +107,7 @@ def test_who_begins_today_is_found_despite_an_honest_past():
 def test_the_common_part_tells_the_sides():
     attackers = np.arange(N) >= 22
     updates = keep_and_reverse(honest_updates(0), attackers)
-    found = reversed_group(cosines_of(updates), np.arange(N) < K, 0.02, later=False)
+    found = reversed_group(evidence_of(updates), np.arange(N) < K, 0.02, later=False)
     assert found.common[attackers].max() < 0 < found.common[~attackers].min()
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from encagg_cli.filters.anchored_views.ridge import alike, residual_maker, unexplained_shares
+from encagg_cli.filters.anchored_views.ridge import alike, residual_maker, shared_with, unexplained_shares
 
 N, D = 12, 40
 
@@ -43,7 +43,36 @@ def test_the_residual_maker_leaves_what_a_regression_on_the_uploads_does_not_fit
     assert residual_maker(units @ units.T) @ target == pytest.approx(target - fitted)
 
 
+def test_an_intercept_is_fitted_without_a_penalty(units: np.ndarray):
+    target = np.random.default_rng(4).standard_normal(N) + 3.0
+    centred = units - units.mean(axis=0)
+    ridge = float(np.median(np.linalg.eigvalsh(centred @ centred.T)))
+    fitted = Ridge(alpha=ridge, fit_intercept=True).fit(units, target).predict(units)
+    assert residual_maker(units @ units.T, intercept=True) @ target == pytest.approx(target - fitted)
+
+
+def test_what_is_shared_with_those_near_is_a_regression_on_them_and_left_out_for_themselves(units: np.ndarray):
+    near = np.arange(N) < 8
+    rows = units / np.sqrt(shares_of(units))[:, None]
+    rows /= np.sqrt(np.mean(np.sum(rows**2, axis=1)))
+    ridge = float(np.median(np.linalg.eigvalsh(rows[near] @ rows[near].T)))
+
+    def predicted(client: int) -> float:
+        others = [other for other in np.flatnonzero(near) if other != client]
+        model = Ridge(alpha=ridge, fit_intercept=False).fit(rows[others], np.ones(len(others)))
+        return float(model.predict(rows[[client]])[0])
+
+    cosines = np.full((N + 1, N + 1), np.nan)  # the last client was not there
+    cosines[:N, :N] = units @ units.T
+    share = shared_with(cosines, np.append(near, True))
+    assert share[:N] == pytest.approx([predicted(client) for client in range(N)], rel=1e-5)
+    assert np.isnan(share[N])
+    assert np.isnan(shared_with(cosines, np.arange(N + 1) < 2)).all()
+
+
 @pytest.mark.parametrize("cosines", [np.ones((5, 5)), np.zeros((5, 5)), np.eye(5)])
 def test_degenerate_rounds_stay_finite(cosines: np.ndarray):
-    for result in (unexplained_shares(cosines), alike(cosines), residual_maker(cosines)):
+    near = np.ones(5, dtype=bool)
+    made = residual_maker(cosines), residual_maker(cosines, intercept=True)
+    for result in (unexplained_shares(cosines), alike(cosines), *made, shared_with(cosines, near)):
         assert np.isfinite(result).all()

@@ -11,7 +11,7 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 from encagg_cli.filters.anchored_views import sides
 from encagg_cli.filters.anchored_views.ridge import unexplained_shares
-from encagg_cli.filters.anchored_views.sides import aligned, common_part, explanations, flipped, loss_of
+from encagg_cli.filters.anchored_views.sides import common_part, explanations, flipped, loss_of
 
 N, D = 11, 60
 
@@ -213,9 +213,16 @@ def test_rounds_together_tell_what_each_leaves_open():
     assert together > alone + 0.03
 
 
-def test_alignment_puts_zero_where_a_client_was_not_there():
-    loss = np.arange(9.0).reshape(3, 3)
-    assert aligned(loss, np.array([2, -1, 0])).tolist() == [[8, 0, 6], [0, 0, 0], [2, 0, 0]]
+def test_clients_that_were_not_there_neither_cost_nor_count():
+    rows = units(0, 6)
+    cosines = np.full((8, 8), np.nan)
+    there = np.array([7, 0, 2, 3, 5, 6])
+    cosines[np.ix_(there, there)] = rows @ rows.T
+    loss = loss_of(cosines)
+    assert np.allclose(loss[np.ix_(there, there)], loss_of(rows @ rows.T))
+    assert not loss[[1, 4]].any()
+    assert not loss[:, [1, 4]].any()
+    assert not loss_of(np.full((3, 3), np.nan)).any()
 
 
 @pytest.mark.parametrize("cosines", [np.ones((7, 7)), np.zeros((7, 7)), np.eye(7), -np.ones((7, 7)) + 2 * np.eye(7)])

@@ -1,0 +1,98 @@
+"""What this round and earlier ones tell together of who is on which side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encagg_cli.filters.anchored_views.parting import parting_loss, partings
+from encagg_cli.filters.anchored_views.sides import explanations, loss_of
+from encagg_cli.filters.anchored_views.signs import Quotient
+
+Numbers = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+_LEAST_LOSS = 1e-6
+
+
+@dataclass(frozen=True)
+class Clarity:
+    """How clearly a round tells who is on which side, and who is apart: one over the least loss, for each."""
+
+    sides: float = 1.0
+    parting: float = 1.0
+
+    @classmethod
+    def of(cls, cosines: Numbers, anchors: Mask) -> Self:
+        """Of a round with these cosines (n, n), where the `anchors` (n,) are known-benign."""
+        return cls._of(loss_of(cosines), parting_loss(cosines), anchors)
+
+    @classmethod
+    def _of(cls, loss: Numbers, quotient: Quotient, anchors: Mask) -> Self:
+        gains = partings(quotient, anchors)[0]
+        return cls(
+            sides=1.0 / max(float(explanations(loss, anchors)[0][0]), _LEAST_LOSS),
+            parting=float(np.exp(2.0 / len(anchors) * max(float(gains[0]), 0.0))) if len(gains) else 1.0,
+        )
+
+
+@dataclass(frozen=True)
+class EarlierRound:
+    """Cosines (n, n) of an earlier round, aligned with this round's clients, NaN for who was not there."""
+
+    cosines: Numbers
+    clarity: Clarity
+
+    def among(self, clients: NDArray[np.intp]) -> "EarlierRound":
+        return EarlierRound(self.cosines[np.ix_(clients, clients)], self.clarity)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Cosines and losses of sides, (n, n) each, of this round, then of earlier ones; and what parts them together.
+
+    A round that tells little would water down what the others tell, were all weighed alike: each counts by its clarity.
+    """
+
+    cosines: tuple[Numbers, ...]
+    losses: tuple[Numbers, ...]
+    clarity: tuple[Clarity, ...]
+    parting: Quotient
+
+    @classmethod
+    def of(cls, cosines: Numbers, anchors: Mask, earlier: Sequence[EarlierRound] = ()) -> Self:
+        """Of this round's cosines (n, n), where the `anchors` (n,) are known-benign, and of earlier rounds."""
+        rounds = (cosines, *(past.cosines for past in earlier))
+        losses = tuple(loss_of(each) for each in rounds)
+        quotients = [parting_loss(each) for each in rounds]
+        if not earlier:
+            return cls(rounds, losses, (Clarity(),), quotients[0])
+        clarity = (Clarity._of(losses[0], quotients[0], anchors), *(past.clarity for past in earlier))
+        weights = np.array([each.parting for each in clarity])
+        weights /= weights.mean()
+        return cls(
+            rounds,
+            losses,
+            clarity,
+            Quotient(
+                np.sum([w * each.loss for w, each in zip(weights, quotients, strict=True)], axis=0),
+                np.sum([w * each.baseline for w, each in zip(weights, quotients, strict=True)], axis=0),
+            ),
+        )
+
+    def together(self, anchors: Mask) -> tuple[Numbers, Numbers]:
+        """(n, n) the losses of all rounds on average, and each round's weight.
+
+        The sum of logarithms of the losses would be the likelihood. Near its optimum the weights of the rounds are one
+        over their losses there: taken first of each round's own best choice of sides, and then of the best of all.
+        """
+        weights = np.array([each.sides for each in self.clarity])
+        best = explanations(self._average(weights), anchors)[1][0]
+        weights = np.array([1.0 / max(float(best @ loss @ best), _LEAST_LOSS) for loss in self.losses])
+        return self._average(weights), weights
+
+    def _average(self, weights: Numbers) -> Numbers:
+        average: Numbers = np.tensordot(weights / weights.sum(), np.array(self.losses), 1)
+        return average

@@ -1,0 +1,108 @@
+"""Which choice of signs, one a client, has the least loss beside a baseline: a search among all `2ⁿ` of them."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+_TENURE: Final = 0.2  # of the clients: for how many steps of a walk one that changed side stays there
+_STEPS: Final = 2  # of a walk, times clients
+_TINY: Final = 1e-9
+
+
+@dataclass(frozen=True)
+class Quotient:
+    """Loss and baseline of signs `s`, as quadratic forms (n, n): `sᵀ loss s` and `sᵀ baseline s`."""
+
+    loss: Numbers
+    baseline: Numbers
+
+    def gains(self, signs: Numbers) -> Numbers:
+        """(m,) `n/2 log(baseline / loss)`, in nats, of every row of `signs` (m, n)."""
+        baseline, loss = (((signs @ form) * signs).sum(axis=1) for form in (self.baseline, self.loss))
+        return 0.5 * len(self.loss) * _log_quotient(baseline, loss)
+
+    def of(self, order: NDArray[np.intp]) -> "Quotient":
+        """The same of the clients in another order."""
+        among = np.ix_(order, order)
+        return Quotient(self.loss[among], self.baseline[among])
+
+
+class Climb:
+    """Rows of signs (m, n) that are improved side by side, one client at a time.
+
+    The sign of those who are `held` (n,) stays, and at least `fewest` clients stay on the side of -1.
+    """
+
+    def __init__(self, quotient: Quotient, signs: Numbers, held: Mask, fewest: int = 0) -> None:
+        self.signs = signs.copy()
+        self._forms = (quotient.baseline, quotient.loss)
+        self._held = held
+        self._fewest = fewest
+        self._towards = [signs @ form for form in self._forms]
+        self._values = [(towards * signs).sum(axis=1) for towards in self._towards]
+        self._far = (signs < 0).sum(axis=1)
+
+    def to_the_top(self) -> Numbers:
+        """The rows, after always the client changed side by whom most is gained, until nobody gains."""
+        active = np.arange(len(self.signs))
+        for _ in range(8 * self.signs.shape[1]):
+            gain = self._gains_of_turning(active)
+            client = gain.argmax(axis=1)
+            now = _log_quotient(self._values[0][active], self._values[1][active])
+            moving = gain[np.arange(len(active)), client] > now + _TINY
+            if not moving.any():
+                break
+            active = active[moving]
+            self._turn(active, client[moving])
+        return self.signs
+
+    def walk(self) -> Numbers:
+        """The best rows come across when the best client changes side even where that loses, none soon again.
+
+        Tabu search (Glover, 1989): what a climb from many starts misses, because two must change side at once.
+        """
+        every, n = np.arange(len(self.signs)), self.signs.shape[1]
+        best, height = self.signs.copy(), np.full(len(every), -np.inf)
+        until = np.zeros(self.signs.shape)
+        for step in range(_STEPS * n):
+            gain = np.where(until > step, -np.inf, self._gains_of_turning(every))
+            client = gain.argmax(axis=1)
+            reached = gain[every, client]
+            row = every[np.isfinite(reached)]
+            if not len(row):
+                break
+            self._turn(row, client[row])
+            until[row, client[row]] = step + max(3, int(_TENURE * n))
+            higher = row[reached[row] > height[row]]
+            best[higher], height[higher] = self.signs[higher], reached[higher]
+        return best
+
+    def _gains_of_turning(self, rows: NDArray[np.intp]) -> Numbers:
+        """(rows, n) the logarithm of baseline over loss, were each client to change side."""
+        signs = self.signs[rows]
+        baseline, loss = (
+            value[rows, None] - 4.0 * signs * towards[rows] + 4.0 * np.diag(form)
+            for value, towards, form in zip(self._values, self._towards, self._forms, strict=True)
+        )
+        gain = _log_quotient(baseline, loss)
+        gain[self._far[rows, None] + signs < self._fewest] = -np.inf
+        gain[:, self._held] = -np.inf
+        return gain
+
+    def _turn(self, rows: NDArray[np.intp], clients: NDArray[np.intp]) -> None:
+        sign = self.signs[rows, clients]
+        for value, towards, form in zip(self._values, self._towards, self._forms, strict=True):
+            value[rows] += 4.0 * (form[clients, clients] - sign * towards[rows, clients])
+            towards[rows] -= 2.0 * sign[:, None] * form[clients]
+        self._far[rows] += sign.astype(np.intp)
+        self.signs[rows, clients] = -sign
+
+
+def _log_quotient(baseline: Numbers, loss: Numbers) -> Numbers:
+    logarithm: Numbers = np.log(np.maximum(baseline, _TINY)) - np.log(np.maximum(loss, _TINY))
+    return logarithm

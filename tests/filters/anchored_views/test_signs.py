@@ -1,0 +1,78 @@
+"""The search for signs, against trying them all."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from encagg_cli.filters.anchored_views.signs import Climb, Quotient
+
+N = 10
+
+
+def quotient_of(seed: int) -> Quotient:
+    random = np.random.default_rng(seed)
+    loss, baseline = (rows @ rows.T for rows in random.standard_normal((2, N, N)))
+    return Quotient(loss, baseline + np.eye(N))
+
+
+def every_choice(held: np.ndarray, fewest: int) -> np.ndarray:
+    signs = np.array(list(product([1.0, -1.0], repeat=N)))
+    return signs[(signs[:, held] > 0).all(axis=1) & ((signs < 0).sum(axis=1) >= fewest)]
+
+
+def test_gains_are_half_n_logarithms_of_the_quotient():
+    quotient, signs = quotient_of(0), np.where(np.arange(N) % 3 == 0, -1.0, 1.0)
+    expected = N / 2 * np.log((signs @ quotient.baseline @ signs) / (signs @ quotient.loss @ signs))
+    assert quotient.gains(signs[None]) == pytest.approx([expected])
+
+
+def test_the_same_in_another_order():
+    quotient, order = quotient_of(1), np.random.default_rng(0).permutation(N)
+    signs = np.random.default_rng(1).choice([-1.0, 1.0], (3, N))
+    assert quotient.of(order).gains(signs[:, order]) == pytest.approx(quotient.gains(signs))
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 10_000), anchors=st.integers(0, 3), fewest=st.integers(0, 2))
+def test_climbing_ends_where_no_single_client_gains(seed: int, anchors: int, fewest: int):
+    quotient, held = quotient_of(seed), np.arange(N) < anchors
+    starts = every_choice(held, max(fewest, 1))[:: 2 ** max(0, 6 - anchors)]
+    tops = Climb(quotient, starts, held, fewest).to_the_top()
+    assert (tops[:, held] == 1).all()
+    assert ((tops < 0).sum(axis=1) >= fewest).all()
+    assert (quotient.gains(tops) >= quotient.gains(starts) - 1e-9).all()
+    for top in tops[:5]:
+        for client in np.flatnonzero(~held):
+            other = top.copy()
+            other[client] *= -1
+            if (other < 0).sum() >= fewest:
+                assert quotient.gains(other[None])[0] <= quotient.gains(top[None])[0] + 1e-6
+
+
+def test_a_walk_leaves_a_hill_that_a_climb_is_stuck_on():
+    held, better = np.arange(N) < 2, 0
+    for seed in range(40):
+        quotient = quotient_of(seed)
+        best = quotient.gains(every_choice(held, 0)).max()
+        top = Climb(quotient, np.ones((1, N)), held).to_the_top()
+        walked = Climb(quotient, Climb(quotient, top, held).walk(), held).to_the_top()
+        assert quotient.gains(walked)[0] <= best + 1e-9
+        better += int(quotient.gains(walked)[0] > quotient.gains(top)[0] + 1e-9)
+        better -= int(quotient.gains(walked)[0] < quotient.gains(top)[0] - 1e-9)
+    assert better >= 10
+
+
+def test_starts_are_left_as_they_are():
+    starts = np.ones((1, N))
+    Climb(quotient_of(3), starts, np.zeros(N, dtype=bool)).to_the_top()
+    assert (starts == 1).all()
+
+
+def test_nobody_left_to_turn_is_the_end():
+    signs = np.ones((2, N))
+    climb = Climb(quotient_of(2), signs, np.ones(N, dtype=bool))
+    assert np.array_equal(climb.walk(), signs)
+    assert np.array_equal(climb.to_the_top(), signs)
