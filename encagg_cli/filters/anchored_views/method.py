@@ -44,12 +44,14 @@ class AnchoredViews(Filter):
     2. *Views* (views.py): for every client, one number each on how alike it is to others, how close to its nearest
        neighbours and to the nearest known-benign upload, how much of it the others do not explain, absolutely and as a
        share (ridge.py), where it lies on the first principal axis of the updates and of their directions, and how much
-       it has turned from its own accepted uploads of the last `history` rounds (history.py).
+       it has turned from its own accepted uploads of the last rounds, three at most (history.py).
     3. *Anchored split* (split.py): in each view, the split that most increases the likelihood of two groups over one,
        among those with all known-benign clients on one side. The clearest split, if clear enough, is cut off.
     4. *Reversed* (reversal.py): where no split is very clear, all clients are put on two sides, with what all share or
-       against it, so that the side of each is predicted best from the uploads of the others (sides.py), in this round,
-       and in the last `history` rounds together. Who is on the other side in every good explanation is rejected.
+       against it, so that the side of each is predicted best from the uploads of the others (sides.py). Who is on the
+       other side in every good explanation is rejected. Where nobody is, all clients are parted in two populations,
+       and the one without the known-benign is rejected, if it is beyond chance and beyond any rival (parting.py).
+       Both are looked at in this round, and in the last `history` rounds together (evidence.py).
     5. Again from 2, with a higher bar, until nothing stands out.
 
     How clear is clear enough follows from `alpha` alone, by a null distribution measured once (detector.py). Nobody

@@ -1,0 +1,116 @@
+"""What several rounds tell together, and how much each of them counts."""
+
+import numpy as np
+import pytest
+
+from encagg_cli.filters.anchored_views.evidence import Clarity, EarlierRound, Evidence
+from encagg_cli.filters.anchored_views.parting import parting_loss, partings
+from encagg_cli.filters.anchored_views.reversal import reversed_group
+from encagg_cli.filters.anchored_views.sides import explanations, loss_of
+
+N, K, D = 30, 4, 400
+ANCHORS = np.arange(N) < K
+ATTACKERS = np.arange(N) >= 22
+
+
+def cosines_of(seed: int, *, shared: float = 0.3, flipped: bool = True) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    rows = shared * random.standard_normal(D) + 2.0 * random.standard_normal((N, 3)) @ random.standard_normal((3, D))
+    rows += random.standard_normal((N, D))
+    rows[ATTACKERS] *= -1.0 if flipped else 1.0
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows @ rows.T
+
+
+def earlier(*rounds: np.ndarray) -> list[EarlierRound]:
+    return [EarlierRound(cosines, Clarity.of(cosines, ANCHORS)) for cosines in rounds]
+
+
+def test_clarity_is_one_over_the_least_loss():
+    cosines = cosines_of(0)
+    clarity = Clarity.of(cosines, ANCHORS)
+    assert clarity.sides == pytest.approx(1.0 / explanations(loss_of(cosines), ANCHORS)[0][0])
+    quotient = parting_loss(cosines)
+    best = partings(quotient, ANCHORS)[1][0]
+    assert clarity.parting == pytest.approx((best @ quotient.baseline @ best) / (best @ quotient.loss @ best))
+
+
+def test_a_round_in_which_more_is_shared_is_clearer():
+    faint, clear = (
+        np.mean([Clarity.of(cosines_of(seed, shared=x), ANCHORS).sides for seed in range(4)]) for x in (0, 1)
+    )
+    assert clear > 2 * faint
+
+
+def test_a_round_by_itself_counts_as_it_is():
+    cosines = cosines_of(1)
+    evidence = Evidence.of(cosines, ANCHORS)
+    loss, weights = evidence.together(ANCHORS)
+    assert np.allclose(loss, loss_of(cosines))
+    assert weights.shape == (1,)
+    assert np.allclose(evidence.parting.loss, parting_loss(cosines).loss)
+
+
+def test_rounds_count_by_what_they_say_of_the_best_choice_of_all():
+    rounds = [cosines_of(2), cosines_of(3, shared=0.0), cosines_of(4)]
+    evidence = Evidence.of(rounds[0], ANCHORS, earlier(*rounds[1:]))
+    loss, weights = evidence.together(ANCHORS)
+    sides = np.where(ATTACKERS, -1.0, 1.0)
+    assert weights == pytest.approx([1.0 / (sides @ loss_of(cosines) @ sides) for cosines in rounds])
+    assert weights[1] < min(weights[0], weights[2]) / 2
+    share = weights / weights.sum()
+    assert np.allclose(loss, sum(w * loss_of(cosines) for w, cosines in zip(share, rounds, strict=True)))
+
+
+def test_partings_count_by_clarity():
+    rounds = [cosines_of(2), cosines_of(3, shared=0.0)]
+    weights = np.array([Clarity.of(cosines, ANCHORS).parting for cosines in rounds])
+    evidence = Evidence.of(rounds[0], ANCHORS, earlier(rounds[1]))
+    expected = np.tensordot(weights / weights.mean(), [parting_loss(cosines).loss for cosines in rounds], 1)
+    assert np.allclose(evidence.parting.loss, expected)
+
+
+def test_clients_that_were_not_there_are_left_out():
+    past = cosines_of(5)
+    past[10] = past[:, 10] = np.nan
+    evidence = Evidence.of(cosines_of(6), ANCHORS, [EarlierRound(past, Clarity(5.0, 5.0))])
+    assert not evidence.losses[1][10].any()
+    assert np.isfinite(evidence.parting.loss).all()
+    assert np.isfinite(evidence.together(ANCHORS)[0]).all()
+    assert reversed_group(evidence, ANCHORS, 0.02, later=False).group.tolist() == ATTACKERS.tolist()
+
+
+def test_what_was_clear_early_is_still_known_when_nothing_is_shared_any_more():
+    right = []
+    for seed in range(0, 40, 10):
+        late = cosines_of(seed, shared=0.0)
+        rounds = [*(cosines_of(seed + t) for t in (1, 2, 3)), *(cosines_of(seed + t, shared=0.0) for t in (4, 5, 6))]
+        for past in ((), rounds):
+            group = reversed_group(Evidence.of(late, ANCHORS, earlier(*past)), ANCHORS, 0.02, later=False).group
+            right.append((group == ATTACKERS).mean())
+    alone, remembered = np.mean(right[::2]), np.mean(right[1::2])
+    assert alone < 0.8
+    assert remembered > 0.85
+
+
+def test_who_stopped_is_cleared_and_who_begins_is_accused_where_something_is_shared():
+    flips, honest = (
+        [cosines_of(seed, shared=1.0) for seed in range(4)],
+        [cosines_of(seed, shared=1.0, flipped=False) for seed in range(4)],
+    )
+    stopped = Evidence.of(honest[0], ANCHORS, earlier(*flips[1:]))
+    begun = Evidence.of(flips[0], ANCHORS, earlier(*honest[1:]))
+    assert not reversed_group(stopped, ANCHORS, 0.02, later=False).group.any()
+    assert reversed_group(begun, ANCHORS, 0.02, later=False).group.tolist() == ATTACKERS.tolist()
+
+
+def test_two_populations_are_sought_only_when_asked_for():
+    """Attackers who have something of their own in common, and nothing of what the others share: no reversal."""
+    random = np.random.default_rng(0)
+    step, where = 0.6 * random.standard_normal((2, D))
+    rows = step + random.standard_normal((N, D))
+    rows[ATTACKERS] += where - step
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    evidence = Evidence.of(rows @ rows.T, ANCHORS)
+    assert reversed_group(evidence, ANCHORS, 0.02, later=False).group.tolist() == ATTACKERS.tolist()
+    assert not reversed_group(evidence, ANCHORS, 0.02, later=False, parting=False).group.any()
