@@ -75,9 +75,9 @@ def parted(rounds: Sequence[Numbers], quotient: Quotient, anchors: Mask, alpha: 
     share = float(known.mean()) if len(known) else 1.0
     more = 2.0 * float(np.log(0.02 / alpha)) + _SHARING * float(np.clip(share, 0.0, 1.0))
     times = 1.0 + _LATER * later
-    if gains[0] - gain_by_chance(quotient, anchors) < times * _BEYOND_CHANCE + more:
-        return nobody
     if gains[0] - _gain_of_rivals(quotient, anchors) < times * _BEYOND_RIVALS + more:
+        return nobody
+    if gains[0] - gain_by_chance(quotient, anchors) < times * _BEYOND_CHANCE + more:
         return nobody
     if len(rounds) > 1:
         far &= np.nan_to_num(sharing[0]) < max(_INNOCENT_TODAY, share + 0.3)

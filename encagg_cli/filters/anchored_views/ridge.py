@@ -41,8 +41,9 @@ def residual_maker(products: Numbers, *, intercept: bool = False) -> Numbers:
     out. An `intercept` is not held back.
     """
     mean = 1.0 / len(products) if intercept else 0.0
-    centre = np.eye(len(products)) - mean
-    variances, axes = np.linalg.eigh(centre @ products @ centre)
+    if intercept:
+        products = products - products.mean(axis=0) - products.mean(axis=1)[:, None] + products.mean()
+    variances, axes = np.linalg.eigh(products)
     variances = np.maximum(variances, 0.0)
     ridge = _ridge(variances, 1.0)
     residual: Numbers = (axes * (ridge / (variances + ridge))) @ axes.T - mean
