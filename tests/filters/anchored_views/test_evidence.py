@@ -62,6 +62,14 @@ def test_rounds_count_by_what_they_say_of_the_best_choice_of_all():
     assert np.allclose(loss, sum(w * loss_of(cosines) for w, cosines in zip(share, rounds, strict=True)))
 
 
+@pytest.mark.parametrize("clarity", [1e-3, 1e6])
+def test_the_best_choice_of_all_follows_the_clear_rounds(clarity: float):
+    """Two rounds that contradict each other as clearly: whom the clarity that is remembered favours, counts."""
+    today, past = cosines_of(7, shared=1.0), cosines_of(8, shared=1.0, flipped=False)
+    weights = Evidence.of(today, ANCHORS, [EarlierRound(past, Clarity(clarity, 1.0))]).together(ANCHORS)[1]
+    assert (weights[1] > weights[0]) == (clarity > 1)
+
+
 def test_partings_count_by_clarity():
     rounds = [cosines_of(2), cosines_of(3, shared=0.0)]
     weights = np.array([Clarity.of(cosines, ANCHORS).parting for cosines in rounds])
