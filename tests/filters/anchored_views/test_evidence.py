@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from encagg_cli.filters.anchored_views import reversal
 from encagg_cli.filters.anchored_views.evidence import Clarity, EarlierRound, Evidence
 from encagg_cli.filters.anchored_views.parting import parting_loss, partings
 from encagg_cli.filters.anchored_views.reversal import reversed_group
@@ -121,4 +122,15 @@ def test_two_populations_are_sought_only_when_asked_for():
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     evidence = Evidence.of(rows @ rows.T, ANCHORS)
     assert reversed_group(evidence, ANCHORS, 0.02, later=False).group.tolist() == ATTACKERS.tolist()
+    assert not reversed_group(evidence, ANCHORS, 0.02, later=False, parting=False).group.any()
+
+
+@pytest.mark.parametrize("past", [False, True])
+def test_nobody_is_accused_against_what_the_rounds_say_of_each(past: bool, monkeypatch: pytest.MonkeyPatch):
+    """Whatever explains the signs best: by this round, or by the earlier ones, where this one says nothing."""
+    clear = [cosines_of(seed, shared=1.0, flipped=False) for seed in range(3)]
+    today = cosines_of(3, shared=0.0, flipped=False) if past else clear[0]
+    evidence = Evidence.of(today, ANCHORS, earlier(*clear[1:]) if past else ())
+    answers = iter([ATTACKERS & (not past), ATTACKERS.copy()])  # of this round alone, and of all together
+    monkeypatch.setattr(reversal, "flipped", lambda *_: next(answers))
     assert not reversed_group(evidence, ANCHORS, 0.02, later=False, parting=False).group.any()
