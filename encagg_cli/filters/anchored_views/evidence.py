@@ -27,10 +27,11 @@ class Clarity:
     @classmethod
     def of(cls, cosines: Numbers, anchors: Mask) -> Self:
         """Of a round with these cosines (n, n), where the `anchors` (n,) are known-benign."""
-        return cls._of(loss_of(cosines), parting_loss(cosines), anchors)
+        return cls.from_losses(loss_of(cosines), parting_loss(cosines), anchors)
 
     @classmethod
-    def _of(cls, loss: Numbers, quotient: Quotient, anchors: Mask) -> Self:
+    def from_losses(cls, loss: Numbers, quotient: Quotient, anchors: Mask) -> Self:
+        """Of a round with this loss (n, n) of sides, and that of its partings."""
         gains = partings(quotient, anchors)[0]
         return cls(
             sides=1.0 / max(float(explanations(loss, anchors)[0][0]), _LEAST_LOSS),
@@ -69,7 +70,7 @@ class Evidence:
         quotients = [parting_loss(each) for each in rounds]
         if not earlier:
             return cls(rounds, losses, (Clarity(),), quotients[0])
-        clarity = (Clarity._of(losses[0], quotients[0], anchors), *(past.clarity for past in earlier))
+        clarity = (Clarity.from_losses(losses[0], quotients[0], anchors), *(past.clarity for past in earlier))
         weights = np.array([each.parting for each in clarity])
         weights /= weights.mean()
         return cls(

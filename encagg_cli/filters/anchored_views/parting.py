@@ -60,7 +60,8 @@ def parting_loss(cosines: Numbers) -> Quotient:
 def parted(rounds: Sequence[Numbers], quotient: Quotient, anchors: Mask, alpha: float, *, later: bool) -> Mask:
     """(n,) the population apart from the `anchors` (n,); nobody, where there is none.
 
-    `rounds` are the cosines (n, n) of this round and earlier ones, and `quotient` what they say together.
+    `rounds` are the cosines (n, n) of this round and earlier ones, and `quotient` what they say together. The bounds
+    were fitted on honest rounds of scikit-learn's digits, as the other bounds (detector.py).
     """
     nobody = np.zeros(len(anchors), dtype=bool)
     if (~anchors).sum() < _FEWEST:
