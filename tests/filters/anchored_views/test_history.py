@@ -81,6 +81,16 @@ def test_a_replay_goes_on_from_its_state():
         assert expected.reason == resumed.reason
 
 
+def test_a_client_is_held_against_its_own_uploads_of_three_rounds_at_most():
+    for history, rounds in ((2, 2), (7, 3)):
+        method = filters.get(f"anchored-views(history={history})")
+        for updates in clients_with_ways_of_their_own(5):
+            method.decide(updates, trusted=range(K))
+        kept = [name for name in method.state_dict() if name.startswith("clients_")]
+        assert len(kept) == rounds
+        assert len([name for name in method.state_dict() if name.startswith("sides_cosines_")]) == min(history, 5)
+
+
 def test_a_state_of_other_settings_is_refused():
     state = filters.get("anchored-views").state_dict()
     for text in ("anchored-views(history=2)", "anchored-views(history=4)", "anchored-views(buckets=1024)"):

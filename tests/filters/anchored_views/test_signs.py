@@ -65,6 +65,15 @@ def test_a_walk_leaves_a_hill_that_a_climb_is_stuck_on():
     assert better >= 10
 
 
+def test_the_fewest_stay_on_the_far_side_though_all_would_rather_be_near():
+    quotient = Quotient((N + 0.1) * np.eye(N) - np.ones((N, N)), np.eye(N))  # least for all alike
+    start = np.where(np.arange(N) < 5, 1.0, -1.0)[None]
+    for fewest in (0, 2):
+        held = np.arange(N) < 5
+        assert (Climb(quotient, start, held, fewest).to_the_top() < 0).sum() == fewest
+        assert (Climb(quotient, start, held, fewest).walk() < 0).sum() == fewest
+
+
 def test_starts_are_left_as_they_are():
     starts = np.ones((1, N))
     Climb(quotient_of(3), starts, np.zeros(N, dtype=bool)).to_the_top()
