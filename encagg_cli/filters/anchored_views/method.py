@@ -54,8 +54,9 @@ class AnchoredViews(Filter):
        Both are looked at in this round, and in the last `history` rounds together (evidence.py).
     5. Again from 2, with a higher bar, until nothing stands out.
 
-    How clear is clear enough follows from `alpha` alone, by a null distribution measured once (detector.py). Nobody
-    tells it how many attackers there are, and there may be a majority of them.
+    How clear is clear enough follows from `alpha`, by null distributions measured once (detector.py), and for the two
+    populations also from what chance and rivals reach in the round itself. Nobody tells it how many attackers there
+    are, and there may be a majority of them.
 
     Reasons: `kept`, `trusted`; `copy`, `distant`, `unrelated`, `colluding`, `shadowing`, `separate`,
     `changed`, `reversed`; `suspect-anchor` (a known-benign client whom the others would reject; there must be three or

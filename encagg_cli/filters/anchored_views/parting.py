@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.filters.anchored_views.ridge import alike, residual_maker, shared_with
-from encagg_cli.filters.anchored_views.signs import Climb, Quotient
+from encagg_cli.filters.anchored_views.signs import Climb, Quotient, random_starts
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -28,10 +28,9 @@ _BEYOND_RIVALS: Final = 4.0
 _LATER: Final = 0.5  # how much more of both, as a share, once somebody has been rejected
 _SHARING: Final = 10.0  # nats more of both for a group that shares in full what the near side has in common
 _NEAR: Final = 3.0  # nats below the best parting, within which all must agree on who is far
-_INNOCENT_TODAY: Final = 0.4  # share of what is common, from which this round clears whom earlier ones accuse
+INNOCENT_TODAY: Final = 0.4  # share of what is common from which this round clears whom earlier ones accuse
+_MORE_TODAY: Final = 0.3  # than on average, where the far side has more of it than that anyway
 _FEWEST: Final = 2  # clients on the far side: a lone one's cannot be predicted from the others
-_STARTS: Final = 5000  # of the search, times clients; and no more and no less than
-_FEWEST_STARTS, _MOST_STARTS = 12, 100
 _AXES: Final = 8  # that the search starts from, in both directions, cut at
 _CUTS: Final = (0.1, 0.3, 0.5, 0.7)  # of the clients
 _WALKS: Final = 8  # from the best that the search has found
@@ -81,7 +80,7 @@ def parted(rounds: Sequence[Numbers], quotient: Quotient, anchors: Mask, alpha: 
     if gains[0] - gain_by_chance(quotient, anchors) < times * _BEYOND_CHANCE + more:
         return nobody
     if len(rounds) > 1:
-        far &= np.nan_to_num(sharing[0]) < max(_INNOCENT_TODAY, share + 0.3)
+        far &= np.nan_to_num(sharing[0]) < max(INNOCENT_TODAY, share + _MORE_TODAY)
     return far
 
 
@@ -124,7 +123,7 @@ def _gain_of_rivals(quotient: Quotient, anchors: Mask) -> float:
 def _starts(loss: Numbers, held: Mask) -> Numbers:
     n = len(loss)
     free = np.flatnonzero(~held)
-    count = int(np.clip(_STARTS // n, _FEWEST_STARTS, _MOST_STARTS))
+    count = random_starts(n)
     axes = np.linalg.eigh(loss)[1][:, 1 : 1 + min(_AXES, count // 4)].T
     far = []
     for axis in (*axes, *-axes):

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.filters.anchored_views.evidence import Evidence
-from encagg_cli.filters.anchored_views.parting import parted
+from encagg_cli.filters.anchored_views.parting import INNOCENT_TODAY, parted
 from encagg_cli.filters.anchored_views.ridge import shared_with
 from encagg_cli.filters.anchored_views.sides import common_part, flipped
 
@@ -17,7 +17,6 @@ Mask = NDArray[np.bool_]
 _NATS: Final = 4.0  # by which all explanations without a client's reversal must be worse
 _NATS_WITH_PAST: Final = 3.0
 _LATER: Final = 3.0  # how many more once somebody has been rejected
-_INNOCENT_TODAY: Final = 0.4  # share of what is common from which this round clears whom earlier ones accuse
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def _flipped_lately(evidence: Evidence, anchors: Mask, nats: float) -> Mask:
         there = ~np.isnan(common)
         on_average = (weights @ np.where(there, common, 0.0)) / np.maximum(weights @ there, np.finfo(float).tiny)
         today = np.nan_to_num(shared_with(evidence.cosines[0], ~group))
-        group &= (on_average < 0) & (today < _INNOCENT_TODAY)
+        group &= (on_average < 0) & (today < INNOCENT_TODAY)
     return group
 
 

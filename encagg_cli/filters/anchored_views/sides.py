@@ -23,15 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.filters.anchored_views.ridge import alike, residual_maker
-from encagg_cli.filters.anchored_views.signs import Climb, Quotient
+from encagg_cli.filters.anchored_views.signs import Climb, Quotient, random_starts
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _FRIENDSHIP: Final = 0.1  # weight of friends
 _RELATION: Final = 3  # power of the cosine: how much more a clear relation says than a faint one
-_STARTS: Final = 5000  # of the search, times clients; and no more and no less than
-_FEWEST_STARTS, _MOST_STARTS = 12, 100
 _DRAWS: Final = 400  # of unstructured rounds, times clients; and no more and no less than
 _FEWEST_DRAWS, _MOST_DRAWS = 2, 8
 _AXES: Final = 5  # principal axes that the search starts from
@@ -115,7 +113,7 @@ def _starts(loss: Numbers, held: Mask) -> Numbers:
             np.ones(n),
             np.where(pull @ held < 0, -1.0, 1.0),
             np.where(axes * towards[:, None] < 0, -1.0, 1.0),
-            random.choice([-1.0, 1.0], (int(np.clip(_STARTS // n, _FEWEST_STARTS, _MOST_STARTS)), n)),
+            random.choice([-1.0, 1.0], (random_starts(n), n)),
         ]
     )
     signs[:, held] = 1.0

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+_STARTS: Final = 5000  # of a search at random, times clients; and no more and no less than
+_FEWEST_STARTS, _MOST_STARTS = 12, 100
 _TENURE: Final = 0.2  # of the clients: for how many steps of a walk one that changed side stays there
 _STEPS: Final = 2  # of a walk, times clients
 _TINY: Final = 1e-9
@@ -101,6 +103,11 @@ class Climb:
             towards[rows] -= 2.0 * sign[:, None] * form[clients]
         self._far[rows] += sign.astype(np.intp)
         self.signs[rows, clients] = -sign
+
+
+def random_starts(n: int) -> int:
+    """From how many random choices of signs a search among `n` clients starts: fewer, the dearer each is."""
+    return int(np.clip(_STARTS // n, _FEWEST_STARTS, _MOST_STARTS))
 
 
 def _log_quotient(baseline: Numbers, loss: Numbers) -> Numbers:

@@ -7,7 +7,7 @@ from encagg_cli import filters
 from encagg_cli.errors import UsageError
 from encagg_cli.filters import Decision
 from encagg_cli.filters.anchored_views import detector, in_words
-from encagg_cli.filters.anchored_views.detector import Scene, Searches, copied, detect, required_gain
+from encagg_cli.filters.anchored_views.detector import Findings, Scene, Searches, copied, detect, required_gain
 from encagg_cli.filters.anchored_views.views import View
 from encagg_cli.sketch import ArraySource, GramNeed, sketch_round
 
@@ -227,3 +227,26 @@ def test_copying_a_known_benign_upload_does_not_bring_it_into_disrepute():
     decision = decide(updates)
     assert decision.reason[0] == "trusted"
     assert np.flatnonzero(~decision.accepted).tolist() == ATTACKERS.tolist()
+
+
+def test_an_anchor_that_has_what_all_share_is_not_tried_for_reversal(monkeypatch: pytest.MonkeyPatch):
+    """Nor is any anchor tried for being of another population."""
+    tried = []
+
+    def detect(_: object, others: np.ndarray, alpha: float, among: np.ndarray, searches: Searches) -> Findings:
+        tried.append((int(np.flatnonzero((np.arange(8) < 3) & ~others)[0]), searches, alpha, bool(among.all())))
+        return Findings.none(8)
+
+    monkeypatch.setattr(detector, "detect", detect)
+    known = Findings.none(8)
+    known.common[:] = [0.5, -0.5, np.nan, *[1.0] * 5]
+    gram = sketch_round(
+        ArraySource(honest()[:8].astype(np.float32), list("abcdefgh"), np.arange(8) < 3), [GramNeed()]
+    ).gram
+    assert detector.suspect_anchor(Scene(gram), np.arange(8) < 3, 0.03, known) is None
+    assert [(anchor, searches.sides, searches.parting) for anchor, searches, _, _ in tried] == [
+        (0, False, False),
+        (1, True, False),
+        (2, True, False),
+    ]
+    assert all(alpha == pytest.approx(0.01) and everybody for _, _, alpha, everybody in tried)
