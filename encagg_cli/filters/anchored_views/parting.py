@@ -8,7 +8,8 @@ points, and however small it is beside the axes along which all clients differ.
 
 Among so many ways to part them some always look good. How good, is told by chance (rounds whose losses have the same
 spectrum, on random axes), and by rivals: honest classes part the known-benign as often as anybody else. And whoever
-shares what the near side has in common is of another class, more often than an attacker.
+shares what the near side has in common is of another class, more often than an attacker; who has the reverse of it,
+seldom.
 """
 
 from collections.abc import Sequence
@@ -17,8 +18,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from encagg_cli.filters.anchored_views.ridge import alike, residual_maker, shared_with
-from encagg_cli.filters.anchored_views.signs import Climb, Quotient, random_starts
+from encagg_cli.filters.anchored_views.ridge import alike, residual_maker
+from encagg_cli.filters.anchored_views.sharing import Sharing
+from encagg_cli.filters.anchored_views.signs import Quotient, search
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -27,13 +29,9 @@ _BEYOND_CHANCE: Final = 8.0  # nats, at an alpha of .02
 _BEYOND_RIVALS: Final = 4.0
 _LATER: Final = 0.5  # how much more of both, as a share, once somebody has been rejected
 _SHARING: Final = 10.0  # nats more of both for a group that shares in full what the near side has in common
+_LEAST_SHARE: Final = -0.3  # what counts at most, where a group has the reverse of it: those need less
 _NEAR: Final = 3.0  # nats below the best parting, within which all must agree on who is far
-INNOCENT_TODAY: Final = 0.4  # share of what is common from which this round clears whom earlier ones accuse
-_MORE_TODAY: Final = 0.3  # than on average, where the far side has more of it than that anyway
 _FEWEST: Final = 2  # clients on the far side: a lone one's cannot be predicted from the others
-_AXES: Final = 8  # that the search starts from, in both directions, cut at
-_CUTS: Final = (0.1, 0.3, 0.5, 0.7)  # of the clients
-_WALKS: Final = 8  # from the best that the search has found
 _DRAWS: Final = 3  # of rounds by chance
 _TINY: Final = 1e-9
 
@@ -69,41 +67,25 @@ def parted(rounds: Sequence[Numbers], quotient: Quotient, anchors: Mask, alpha: 
     far: Mask = (signs[gains > gains[0] - _NEAR] < 0).all(axis=0)
     if not far.any():
         return nobody
-    near = signs[0] > 0
-    sharing = np.array([shared_with(cosines, near) for cosines in rounds])
-    known = sharing[:, far][~np.isnan(sharing[:, far])]
-    share = float(known.mean()) if len(known) else 1.0
-    more = 2.0 * float(np.log(0.02 / alpha)) + _SHARING * float(np.clip(share, 0.0, 1.0))
+    sharing = Sharing.of(rounds, signs[0] > 0, far)
+    more = 2.0 * float(np.log(0.02 / alpha)) + _SHARING * float(np.clip(sharing.mean, _LEAST_SHARE, 1.0))
     times = 1.0 + _LATER * later
     if gains[0] - _gain_of_rivals(quotient, anchors) < times * _BEYOND_RIVALS + more:
         return nobody
     if gains[0] - gain_by_chance(quotient, anchors) < times * _BEYOND_CHANCE + more:
         return nobody
-    if len(rounds) > 1:
-        far &= np.nan_to_num(sharing[0]) < max(INNOCENT_TODAY, share + _MORE_TODAY)
-    return far
+    return far & sharing.guilty
 
 
 def partings(quotient: Quotient, held: Mask) -> tuple[Numbers, Numbers]:
-    """Local optima: `(gains, signs)`, (m,) and (m, n), best first; the sign of those who are `held` (n,) is +1.
-
-    The order of the clients does not matter.
-    """
-    order = np.argsort(np.diag(quotient.loss), kind="stable")
-    sorted_, fixed = quotient.of(order), held[order]
-    signs = np.unique(Climb(sorted_, _starts(sorted_.loss, fixed), fixed, _FEWEST).to_the_top(), axis=0)
-    highest = np.argsort(-sorted_.gains(signs), kind="stable")[:_WALKS]
-    walked = Climb(sorted_, signs[highest], fixed, _FEWEST).walk()
-    signs = np.unique(np.vstack([signs, Climb(sorted_, walked, fixed, _FEWEST).to_the_top()]), axis=0)
-    gains = sorted_.gains(signs)
-    best = np.argsort(-gains, kind="stable")
-    return gains[best], signs[best][:, np.argsort(order)]
+    """Local optima: `(gains, signs)`, (m,) and (m, n), best first; the sign of those who are `held` (n,) is +1."""
+    return search(quotient, held, _FEWEST, first=1)  # all alike are no parting, and no loss
 
 
 def gain_by_chance(quotient: Quotient, held: Mask) -> float:
     """Nats of the best parting in rounds by chance, on average: the same spectrum of losses, on random axes."""
     n = len(held)
-    spectrum = np.linalg.eigvalsh(quotient.loss)[1:]  # all alike are no parting, and no loss
+    spectrum = np.linalg.eigvalsh(quotient.loss)[1:]  # but for all alike
     random = np.random.default_rng(n)
     typical = np.sort(held)  # whoever is held: axes are random
     best = []
@@ -118,21 +100,3 @@ def _gain_of_rivals(quotient: Quotient, anchors: Mask) -> float:
     gains, signs = partings(quotient, np.zeros(len(anchors), dtype=bool))
     rivals = np.abs(signs[:, anchors].sum(axis=1)) < anchors.sum()
     return float(gains[rivals].max()) if rivals.any() else -np.inf
-
-
-def _starts(loss: Numbers, held: Mask) -> Numbers:
-    n = len(loss)
-    free = np.flatnonzero(~held)
-    count = random_starts(n)
-    axes = np.linalg.eigh(loss)[1][:, 1 : 1 + min(_AXES, count // 4)].T
-    far = []
-    for axis in (*axes, *-axes):
-        order = free[np.argsort(axis[free], kind="stable")]
-        far += [order[: max(_FEWEST, int(share * n))] for share in _CUTS]
-    random = np.random.default_rng(n)
-    far += [free[random.random(len(free)) < random.uniform(0.1, 0.7)] for _ in range(count)]
-    signs = np.ones((len(far), n))
-    for row, clients in zip(signs, far, strict=True):
-        row[clients] = -1.0
-    enough: Numbers = signs[(signs < 0).sum(axis=1) >= _FEWEST]
-    return enough

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.filters.anchored_views.evidence import Evidence
-from encagg_cli.filters.anchored_views.parting import INNOCENT_TODAY, parted
+from encagg_cli.filters.anchored_views.parting import parted
 from encagg_cli.filters.anchored_views.ridge import shared_with
-from encagg_cli.filters.anchored_views.sides import common_part, flipped
+from encagg_cli.filters.anchored_views.sharing import INNOCENT_TODAY, Sharing
+from encagg_cli.filters.anchored_views.sides import common_part, flipped, opposed
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -17,6 +18,8 @@ Mask = NDArray[np.bool_]
 _NATS: Final = 4.0  # by which all explanations without a client's reversal must be worse
 _NATS_WITH_PAST: Final = 3.0
 _LATER: Final = 3.0  # how many more once somebody has been rejected
+_CLEAR: Final = 5.0  # nats by which a group's being on the other side must be clearer than what parts the known-benign
+_ONE_OF_THE_REST: Final = 0.25  # share of what is common from which a group opposes nobody
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,16 @@ def reversed_group(evidence: Evidence, anchors: Mask, alpha: float, *, later: bo
     """The group that opposes the others, by what is known of their uploads; `anchors` (n,) are not in it.
 
     This round is looked at by itself, for those who began today, and together with the past, where today does not say
-    otherwise. Where nobody is on the other side, there may still be two populations, if `parting` is asked for
-    (parting.py).
+    otherwise. Where of nobody it is certain to be on the other side, a whole group may be, or be another population,
+    if `parting` is asked for (parting.py).
     """
     cosines = evidence.cosines[0]
     group = flipped(evidence.losses[0], anchors, required_nats(alpha, past=False, later=later))
     group &= _common(cosines, group) < 0
     if len(evidence.cosines) > 1:
         group |= _flipped_lately(evidence, anchors, required_nats(alpha, past=True, later=later))
+    if parting and not group.any():
+        group = _opposed_as_a_group(evidence, anchors, alpha, later=later)
     if parting and not group.any():
         group = parted(evidence.cosines, evidence.parting, anchors, alpha, later=later)
     return Reversal(group, _common(cosines, group))
@@ -65,6 +70,19 @@ def _flipped_lately(evidence: Evidence, anchors: Mask, nats: float) -> Mask:
         today = np.nan_to_num(shared_with(evidence.cosines[0], ~group))
         group &= (on_average < 0) & (today < INNOCENT_TODAY)
     return group
+
+
+def _opposed_as_a_group(evidence: Evidence, anchors: Mask, alpha: float, *, later: bool) -> Mask:
+    """(n,) the other side, by this round or else by all together, where it is one and shares little with this side."""
+    required = _CLEAR + 2.0 * float(np.log(0.02 / alpha)) + _LATER * later
+    today = (evidence.losses[0], evidence.cosines[:1])
+    for loss, rounds in (today, (evidence.together(anchors)[0], evidence.cosines))[: len(evidence.cosines)]:
+        group, nats = opposed(loss, anchors)
+        if nats >= required:
+            sharing = Sharing.of(rounds, ~group, group)
+            if sharing.mean <= _ONE_OF_THE_REST and (group & sharing.guilty).any():
+                return group & sharing.guilty
+    return np.zeros(len(anchors), dtype=bool)
 
 
 def _common(cosines: Numbers, group: Mask) -> Numbers:

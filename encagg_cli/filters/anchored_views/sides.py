@@ -15,6 +15,11 @@ that are explained best:
 
 Both are quadratic forms in `s`, and those of several rounds are averaged: who reverses round after round is told apart
 by what single rounds leave open.
+
+Some choice is always the best. What honest clients differ in, classes above all, runs through the known-benign as
+through anybody else; what attackers differ in does not. So the best choice is held against the best of those that part
+the known-benign: where it is far better, it is believed; where it is a little better, then only of those clients who
+are on the other side in every choice that is nearly as good.
 """
 
 from typing import Final
@@ -23,18 +28,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.filters.anchored_views.ridge import alike, residual_maker
-from encagg_cli.filters.anchored_views.signs import Climb, Quotient, random_starts
+from encagg_cli.filters.anchored_views.signs import Quotient, search
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _FRIENDSHIP: Final = 0.1  # weight of friends
 _RELATION: Final = 3  # power of the cosine: how much more a clear relation says than a faint one
-_DRAWS: Final = 400  # of unstructured rounds, times clients; and no more and no less than
-_FEWEST_DRAWS, _MOST_DRAWS = 2, 8
-_AXES: Final = 5  # principal axes that the search starts from
+_FEWEST: Final = 1  # clients on the other side
 _OWN: Final = 2.0  # nats by which a client's own side must be better than the other
 _BEYOND_CHANCE: Final = 0.25  # how much better than in a round without structure, in the logarithm of the loss
+_DRAWS: Final = 3  # of rounds without structure
 _TINY: Final = 1e-9
 
 
@@ -84,47 +88,56 @@ def flipped(loss: Numbers, anchors: Mask, nats: float) -> Mask:
     return far
 
 
-def explanations(loss: Numbers, fixed: Mask) -> tuple[Numbers, Numbers]:
-    """Local optima of `sᵀ loss s` over signs `s`, +1 for those who are `fixed`.
+def opposed(loss: Numbers, anchors: Mask) -> tuple[Mask, float]:
+    """(n,) who is on the other side in the best explanation with anybody there, and how much clearer than its rivals.
 
-    `(values, signs)`, (m,) and (m, n), best first. From all alike, from those who agree with the fixed, from the
-    principal axes and from random signs, always the client changes side who gains most by it, until nobody does. The
-    order of the clients does not matter.
+    Rivals part the known-benign, the `anchors` (n,): honest classes do so as often as they part anybody else. Where
+    none is found, one known-benign client changes side. That all are on one side is no rival: flipped labels are not
+    explained better than so, and honest classes worse. In nats.
     """
     n = len(loss)
-    order = np.argsort(np.diag(loss), kind="stable")
-    sorted_ = Quotient(loss, np.eye(n)).of(order)
-    held = fixed[order]
-    signs = np.unique(Climb(sorted_, _starts(sorted_.loss, held), held).to_the_top(), axis=0)
-    signs = signs[:, np.argsort(order)]
-    values = np.maximum(((signs @ loss) * signs).sum(axis=1), _TINY * np.trace(loss))
+    if anchors.all():
+        return np.zeros(n, dtype=bool), -np.inf
+    values, signs = explanations(loss, anchors)
+    somebody = (signs < 0).any(axis=1)
+    best, sides = values[somebody][0], signs[somebody][0]
+    others = explanations(loss, np.zeros(n, dtype=bool))[1]
+    rivals = others[_are_parted(others, anchors)]
+    if not len(rivals):
+        rivals = np.where(np.eye(n, dtype=bool)[anchors], -sides, sides)
+    rival = _values(loss, rivals).min(initial=np.inf)
+    return sides < 0, 0.5 * n * float(np.log(rival / best))
+
+
+def explanations(loss: Numbers, fixed: Mask) -> tuple[Numbers, Numbers]:
+    """Local optima of `sᵀ loss s` over signs `s`, +1 for those who are `fixed`; and all alike, be it one or not.
+
+    `(values, signs)`, (m,) and (m, n), best first. The order of the clients does not matter.
+    """
+    n = len(loss)
+    signs = np.ones((1, n))
+    if not fixed.all():
+        signs = np.unique(np.vstack([signs, search(Quotient(loss, np.eye(n)), fixed, _FEWEST)[1]]), axis=0)
+    values = _values(loss, signs)
     best = np.argsort(values, kind="stable")
     return values[best], signs[best]
 
 
-def _starts(loss: Numbers, held: Mask) -> Numbers:
-    n = len(loss)
-    pull = np.diag(np.diag(loss)) - loss
-    random = np.random.default_rng(n)
-    axes = np.linalg.eigh(pull)[1][:, : -_AXES - 1 : -1].T
-    towards = np.where((axes[:, held].sum(axis=1) if held.any() else axes[:, 0]) < 0, -1.0, 1.0)
-    signs = np.vstack(
-        [
-            np.ones(n),
-            np.where(pull @ held < 0, -1.0, 1.0),
-            np.where(axes * towards[:, None] < 0, -1.0, 1.0),
-            random.choice([-1.0, 1.0], (random_starts(n), n)),
-        ]
-    )
-    signs[:, held] = 1.0
-    return signs
+def _values(loss: Numbers, signs: Numbers) -> Numbers:
+    values: Numbers = np.maximum(((signs @ loss) * signs).sum(axis=1), _TINY * max(float(np.trace(loss)), _TINY))
+    return values
 
 
 def _parts(loss: Numbers, anchors: Mask, value: float) -> bool:
     """Whether some explanation that was not told who is known-benign parts them, and is at least as good."""
     values, signs = explanations(loss, np.zeros(len(loss), dtype=bool))
-    apart = np.abs(signs[:, anchors].sum(axis=1)) < anchors.sum()
-    return bool((apart & (values <= value)).any())
+    return bool((_are_parted(signs, anchors) & (values <= value)).any())
+
+
+def _are_parted(signs: Numbers, anchors: Mask) -> Mask:
+    """(m,) which choices (m, n) have known-benign clients on either side."""
+    parted: Mask = np.abs(signs[:, anchors].sum(axis=1)) < anchors.sum()
+    return parted
 
 
 def _beyond_chance(loss: Numbers, anchors: Mask, value: float) -> bool:
@@ -133,7 +146,7 @@ def _beyond_chance(loss: Numbers, anchors: Mask, value: float) -> bool:
     spectrum = np.linalg.eigvalsh(loss)
     random = np.random.default_rng(n)
     by_chance = []
-    for _ in range(int(np.clip(_DRAWS // n, _FEWEST_DRAWS, _MOST_DRAWS))):
+    for _ in range(_DRAWS):
         axes = np.linalg.qr(random.standard_normal((n, n)))[0]
         by_chance.append(np.log(explanations((axes * spectrum) @ axes.T, anchors)[0][0]))
     return bool(np.mean(by_chance) - np.log(value) > _BEYOND_CHANCE)

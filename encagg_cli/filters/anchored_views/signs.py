@@ -13,6 +13,9 @@ _STARTS: Final = 5000  # of a search at random, times clients; and no more and n
 _FEWEST_STARTS, _MOST_STARTS = 12, 100
 _TENURE: Final = 0.2  # of the clients: for how many steps of a walk one that changed side stays there
 _STEPS: Final = 2  # of a walk, times clients
+_AXES: Final = 8  # of the least loss, that a search starts from, in both directions, cut at
+_CUTS: Final = (0.1, 0.3, 0.5, 0.7)  # of the clients
+_WALKS: Final = 8  # from the best that a search has found
 _TINY: Final = 1e-9
 
 
@@ -105,9 +108,40 @@ class Climb:
         self.signs[rows, clients] = -sign
 
 
-def random_starts(n: int) -> int:
-    """From how many random choices of signs a search among `n` clients starts: fewer, the dearer each is."""
-    return int(np.clip(_STARTS // n, _FEWEST_STARTS, _MOST_STARTS))
+def search(quotient: Quotient, held: Mask, fewest: int, *, first: int = 0) -> tuple[Numbers, Numbers]:
+    """Local optima: `(gains, signs)`, (m,) and (m, n), best first.
+
+    The sign of those who are `held` (n,) is +1, and at least `fewest` of the others are on the side of -1. It starts
+    from the axes of the least loss, from the `first` on, and at random: fewer starts, the dearer each is. The order of
+    the clients does not matter.
+    """
+    order = np.argsort(np.diag(quotient.loss), kind="stable")
+    sorted_, fixed = quotient.of(order), held[order]
+    signs = np.unique(Climb(sorted_, _starts(sorted_.loss, fixed, fewest, first), fixed, fewest).to_the_top(), axis=0)
+    highest = np.argsort(-sorted_.gains(signs), kind="stable")[:_WALKS]
+    walked = Climb(sorted_, signs[highest], fixed, fewest).walk()
+    signs = np.unique(np.vstack([signs, Climb(sorted_, walked, fixed, fewest).to_the_top()]), axis=0)
+    gains = sorted_.gains(signs)
+    best = np.argsort(-gains, kind="stable")
+    return gains[best], signs[best][:, np.argsort(order)]
+
+
+def _starts(loss: Numbers, held: Mask, fewest: int, first: int) -> Numbers:
+    n = len(loss)
+    free = np.flatnonzero(~held)
+    count = int(np.clip(_STARTS // n, _FEWEST_STARTS, _MOST_STARTS))
+    axes = np.linalg.eigh(loss)[1][:, first : first + min(_AXES, count // 4)].T
+    far = []
+    for axis in (*axes, *-axes):
+        order = free[np.argsort(axis[free], kind="stable")]
+        far += [order[: max(fewest, int(share * n))] for share in _CUTS]
+    random = np.random.default_rng(n)
+    far += [free[random.random(len(free)) < random.uniform(0.1, 0.7)] for _ in range(count)]
+    signs = np.ones((len(far), n))
+    for row, clients in zip(signs, far, strict=True):
+        row[clients] = -1.0
+    enough: Numbers = signs[(signs < 0).sum(axis=1) >= fewest]
+    return enough
 
 
 def _log_quotient(baseline: Numbers, loss: Numbers) -> Numbers:

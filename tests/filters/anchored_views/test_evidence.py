@@ -113,7 +113,7 @@ def test_who_stopped_is_cleared_and_who_begins_is_accused_where_something_is_sha
     assert reversed_group(begun, ANCHORS, 0.02, later=False).group.tolist() == ATTACKERS.tolist()
 
 
-def test_two_populations_are_sought_only_when_asked_for():
+def test_groups_that_are_not_reversed_are_sought_only_when_asked_for():
     """Attackers who have something of their own in common, and nothing of what the others share: no reversal."""
     random = np.random.default_rng(0)
     step, where = 0.6 * random.standard_normal((2, D))

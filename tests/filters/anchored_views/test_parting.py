@@ -10,6 +10,7 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 from encagg_cli.filters.anchored_views import parting
+from encagg_cli.filters.anchored_views import signs as signs_
 from encagg_cli.filters.anchored_views.parting import gain_by_chance, parted, parting_loss, partings
 from encagg_cli.filters.anchored_views.ridge import unexplained_shares
 from encagg_cli.filters.anchored_views.signs import Quotient
@@ -22,17 +23,25 @@ def units(rows: np.ndarray) -> np.ndarray:
 
 
 def round_of(
-    seed: int, n: int = 30, *, axes: int = 3, shift: float = 0.0, attackers: int = 0, batch: float = 1.0
+    seed: int,
+    n: int = 30,
+    *,
+    axes: int = 3,
+    shift: float = 0.0,
+    attackers: int = 0,
+    batch: float = 1.0,
+    back: float = 0.0,
 ) -> np.ndarray:
     """Cosines of a round: a step that all share, differences along some axes, noise; the last clients are shifted.
 
-    The shift of the attackers is the same for all of them, and points anywhere.
+    The shift of the attackers is the same for all of them, and points anywhere. They have none of the step, or go `back`
+    by a share of it.
     """
     random = np.random.default_rng(seed)
     step, where = 0.3 * random.standard_normal((2, D))
     own = random.standard_normal((n, axes)) @ np.linalg.qr(random.standard_normal((D, axes)))[0].T * 0.3 * np.sqrt(D)
     rows = step + 3.0 * own + 0.3 * batch * random.standard_normal((n, D))
-    rows[n - attackers :] += shift * where - step * (shift > 0)
+    rows[n - attackers :] += shift * where - step * (shift > 0) * (1.0 + back)
     rows = units(rows)
     return rows @ rows.T
 
@@ -90,7 +99,7 @@ def test_walks_come_across_partings_that_climbs_miss(monkeypatch: pytest.MonkeyP
         parting_loss(round_of(4, 40, attackers=13, shift=0.8, axes=8, batch=2.0)),
     ]
     walked = [partings(each, np.arange(len(each.loss)) < 4)[0][0] for each in quotients]
-    monkeypatch.setattr(parting, "_WALKS", 0)
+    monkeypatch.setattr(signs_, "_WALKS", 0)
     climbed = [partings(each, np.arange(len(each.loss)) < 4)[0][0] for each in quotients]
     assert np.min(np.subtract(walked, climbed)) > -1e-6
     assert np.sum(np.subtract(walked, climbed)) > 0.5
@@ -142,6 +151,13 @@ def test_a_class_of_honest_clients_that_shares_the_step_is_left_alone(seed: int)
     assert not group_of(honest @ honest.T).any()
     rows = units(rows)
     assert group_of(rows @ rows.T).tolist() == (np.arange(40) >= 30).tolist()
+
+
+def test_who_has_the_reverse_of_what_others_share_needs_less(monkeypatch: pytest.MonkeyPatch):
+    rounds = [round_of(seed, attackers=9, shift=0.4, batch=2.0, back=0.5) for seed in range(12)]
+    found = sum(int(group_of(each).any()) for each in rounds)
+    monkeypatch.setattr(parting, "_LEAST_SHARE", 0.0)
+    assert found > sum(int(group_of(each).any()) for each in rounds)
 
 
 def test_rounds_that_tell_little_alone_tell_more_together():

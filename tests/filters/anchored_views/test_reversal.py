@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from encagg_cli import filters
+from encagg_cli.filters.anchored_views import reversal
 from encagg_cli.filters.anchored_views.evidence import Clarity, EarlierRound, Evidence
 from encagg_cli.filters.anchored_views.reversal import required_nats, reversed_group
 from encagg_cli.sketch import ArraySource, GramNeed, sketch_round
@@ -117,6 +118,35 @@ def test_a_looser_alpha_asks_for_less():
         assert bounds == sorted(bounds, reverse=True)
         assert required_nats(0.02, past=past, later=True) > required_nats(0.02, past=past, later=False)
     assert required_nats(0.02, past=True, later=False) < required_nats(0.02, past=False, later=False)
+
+
+@pytest.mark.parametrize(
+    ("nats", "share", "how", "found"),
+    [
+        (5.1, -1.0, {}, True),
+        (50.0, 1.0, {}, False),
+        (4.9, -1.0, {}, False),
+        (5.1, -1.0, {"alpha": 0.005}, False),
+        (4.9, -1.0, {"alpha": 0.1}, True),
+        (5.1, -1.0, {"later": True}, False),
+        (50.0, -1.0, {"parting": False}, False),
+    ],
+)
+@pytest.mark.parametrize("past", [False, True])
+def test_a_group_opposes_the_rest_if_it_is_clear_and_has_nothing_of_what_they_share(
+    nats: float, share: float, how: dict[str, float], found: bool, past: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """Clients who flip, and honest clients, whatever the search for sides says of them, today or of all rounds."""
+    attackers = np.arange(N) >= 22
+    sign = np.where(attackers, share, 1.0)[:, None]
+    rounds = [honest_updates(seed, differences=1.0) * sign for seed in (range(3) if past else range(1))]
+    answers = iter([(attackers, 0.0)] * past + [(attackers, nats)])
+    monkeypatch.setattr(reversal, "flipped", lambda loss, *_: np.zeros(len(loss), dtype=bool))
+    monkeypatch.setattr(reversal, "parted", lambda rounds, *_, **__: np.zeros(N, dtype=bool))
+    monkeypatch.setattr(reversal, "opposed", lambda *_: next(answers))
+    evidence = evidence_of(rounds[0], tuple(rounds[1:]))
+    group = reversed_group(evidence, np.arange(N) < K, **{"alpha": 0.02, "later": False, **how}).group
+    assert group.tolist() == (attackers & found).tolist()
 
 
 def test_disagreeing_anchors_reject_nobody():

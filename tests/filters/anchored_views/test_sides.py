@@ -11,7 +11,7 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 from encagg_cli.filters.anchored_views import sides
 from encagg_cli.filters.anchored_views.ridge import unexplained_shares
-from encagg_cli.filters.anchored_views.sides import common_part, explanations, flipped, loss_of
+from encagg_cli.filters.anchored_views.sides import common_part, explanations, flipped, loss_of, opposed
 
 N, D = 11, 60
 
@@ -89,7 +89,8 @@ def test_reversing_uploads_reverses_the_sides():
 def test_the_best_explanation_is_the_best_of_all(seed: int, anchors: int):
     rows = units(seed, shared=0.3) * signs_of(seed)[:, None]
     loss = loss_of(rows @ rows.T)
-    every = np.array([signs for signs in product([-1.0, 1.0], repeat=N) if all(sign > 0 for sign in signs[:anchors])])
+    every = np.array(list(product([-1.0, 1.0], repeat=N)))
+    every = every[(every[:, :anchors] > 0).all(axis=1)]
     best = np.einsum("mi,ij,mj->m", every, loss, every).min()
     values, signs = explanations(loss, np.arange(N) < anchors)
     assert values[0] == pytest.approx(best)
@@ -199,6 +200,67 @@ def test_more_nats_reject_fewer():
     assert counts[-1] == 0
 
 
+def test_who_flips_is_on_the_other_side_and_clearly_so():
+    loss, attackers = reversed_round(0)
+    far, nats = opposed(loss, np.arange(30) < 4)
+    assert far.tolist() == attackers.tolist()
+    assert nats > 10
+
+
+def test_as_clearly_as_it_is_better_than_what_parts_the_known_benign():
+    """By trying all choices: nine clients, three of whom flip."""
+    rows = units(1, shared=0.7) * np.where(np.arange(N) < N - 3, 1.0, -1.0)[:, None]
+    loss, anchors = loss_of(rows @ rows.T), np.arange(N) < 3
+    every = np.array(list(product([-1.0, 1.0], repeat=N)))
+    values = np.einsum("mi,ij,mj->m", every, loss, every)
+    alike = every[:, anchors].sum(axis=1)
+    best = values[(alike == 3) & (every < 0).any(axis=1)].min()
+    rivals = values[np.abs(alike) < 3]
+    expected = N / 2 * np.log(rivals.min() / best)
+    far, nats = opposed(loss, anchors)
+    assert far.tolist() == (np.arange(N) >= N - 3).tolist()
+    assert nats == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.3])
+def test_no_side_is_clear_where_nobody_flips(shared: float):
+    clear = [
+        opposed(loss_of(rows @ rows.T), np.arange(30) < 4)[1] > 5 for rows in (units(s, 30, shared) for s in range(40))
+    ]
+    assert np.mean(clear) <= 0.05
+
+
+def test_somebody_is_on_the_other_side_though_all_on_one_is_explained_better():
+    loss, anchors = loss_of((rows := units(0, 30, 1.0)) @ rows.T), np.arange(30) < 4
+    assert (explanations(loss, anchors)[1][0] > 0).all()
+    far, _ = opposed(loss, anchors)
+    assert far.any()
+    assert not far[anchors].any()
+
+
+def test_known_benign_clients_on_both_sides_are_rivals():
+    loss, _ = reversed_round(2)
+    assert opposed(loss, np.arange(30) < 4)[1] > 10
+    assert opposed(loss, np.isin(np.arange(30), [0, 1, 28, 29]))[1] < 0
+
+
+def test_where_no_explanation_parts_the_known_benign_one_of_them_is_turned(monkeypatch: pytest.MonkeyPatch):
+    loss, attackers = reversed_round(0)
+    anchors, sides_ = np.arange(30) < 4, np.where(attackers, -1.0, 1.0)
+    only = np.array([sides_])
+    monkeypatch.setattr(sides, "explanations", lambda loss, _: (np.einsum("mi,ij,mj->m", only, loss, only), only))
+    turned = np.array([np.where(np.arange(30) == anchor, -1.0, sides_) for anchor in range(4)])
+    rival = np.einsum("mi,ij,mj->m", turned, loss, turned).min()
+    assert opposed(loss, anchors)[1] == pytest.approx(15 * np.log(rival / (sides_ @ loss @ sides_)))
+
+
+def test_nobody_can_oppose_where_all_are_known_benign():
+    loss, _ = reversed_round(0)
+    far, nats = opposed(loss, np.ones(30, dtype=bool))
+    assert not far.any()
+    assert nats == -np.inf
+
+
 def test_rounds_together_tell_what_each_leaves_open():
     anchors, flips = np.arange(30) < 4, np.where(np.arange(30) < 20, 1.0, -1.0)
     found = []
@@ -230,4 +292,5 @@ def test_degenerate_rounds_give_finite_losses_and_reject_nobody(cosines: np.ndar
     loss = loss_of(cosines)
     assert np.isfinite(loss).all()
     assert not flipped(loss, np.arange(7) < 2, 4.0).any()
+    assert opposed(loss, np.arange(7) < 2)[1] < 5
     assert np.isfinite(common_part(cosines, np.ones(7))).all()

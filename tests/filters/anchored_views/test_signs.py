@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from encagg_cli.filters.anchored_views.signs import Climb, Quotient
+from encagg_cli.filters.anchored_views import signs as signs_module
+from encagg_cli.filters.anchored_views.signs import Climb, Quotient, search
 
 N = 10
 
@@ -85,3 +86,37 @@ def test_nobody_left_to_turn_is_the_end():
     climb = Climb(quotient_of(2), signs, np.ones(N, dtype=bool))
     assert np.array_equal(climb.walk(), signs)
     assert np.array_equal(climb.to_the_top(), signs)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 10_000), anchors=st.integers(0, 8), fewest=st.integers(1, 2))
+def test_the_search_finds_the_best_choice_of_all(seed: int, anchors: int, fewest: int):
+    quotient, held = quotient_of(seed), np.arange(N) < anchors
+    gains, signs = search(quotient, held, fewest)
+    assert gains[0] == pytest.approx(quotient.gains(every_choice(held, fewest)).max())
+    assert (signs[:, held] == 1).all()
+    assert ((signs < 0).sum(axis=1) >= fewest).all()
+    assert gains == pytest.approx(quotient.gains(signs))
+    assert (np.diff(gains) <= 0).all()
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 10_000))
+def test_the_search_does_not_mind_the_order(seed: int):
+    quotient, order = quotient_of(seed), np.random.default_rng(seed).permutation(N)
+    held = np.arange(N) < 3
+    gains, signs = search(quotient, held, 1)
+    again, shuffled = search(quotient.of(order), held[order], 1)
+    assert again[0] == pytest.approx(gains[0])
+    assert np.array_equal(shuffled[0], signs[0][order])
+
+
+def test_the_search_starts_from_the_axes_that_it_is_told_to(monkeypatch: pytest.MonkeyPatch):
+    """Of the two axes of no loss, one parts the clients in halves, and the first is that of all alike."""
+    monkeypatch.setattr(signs_module, "_AXES", 1)
+    n = 24
+    halves = np.where(np.random.default_rng(1).permutation(n) < n // 2, -1.0, 1.0)
+    axes = np.linalg.qr(np.column_stack([np.ones(n), halves, np.random.default_rng(0).standard_normal((n, n - 2))]))[0]
+    loss = (axes * np.array([0.0, 1e-3, *range(1, n - 1)])) @ axes.T
+    starts = [signs_module._starts(loss, np.zeros(n, dtype=bool), 2, first) for first in (0, 1)]
+    assert [bool((rows == halves).all(axis=1).any()) for rows in starts] == [False, True]

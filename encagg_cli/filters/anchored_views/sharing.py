@@ -1,0 +1,39 @@
+"""What a group has of what all others share: in full for honest clients, whatever else tells them apart."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encagg_cli.filters.anchored_views.ridge import shared_with
+
+Numbers = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+INNOCENT_TODAY: Final = 0.4  # share of what is common from which this round clears whom it or earlier ones accuse
+_MORE_TODAY: Final = 0.3  # than on average, where the group has more of it than that anyway
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """What a group has of what the others share, 1 for as much as they: `mean` over its members and all rounds.
+
+    `today` (n,) is what every client has this round, 0 for who is not to be told.
+    """
+
+    mean: float
+    today: Numbers
+
+    @classmethod
+    def of(cls, rounds: Sequence[Numbers], near: Mask, group: Mask) -> "Sharing":
+        """Of the clients in `group` (n,) with those `near` (n,), by the cosines (n, n) of rounds, this one's first."""
+        shares = np.array([shared_with(cosines, near) for cosines in rounds])
+        known = shares[:, group][~np.isnan(shares[:, group])]
+        return cls(float(known.mean()) if len(known) else 1.0, np.nan_to_num(shares[0]))
+
+    @property
+    def guilty(self) -> Mask:
+        """(n,) whom this round does not clear."""
+        return self.today < max(INNOCENT_TODAY, self.mean + _MORE_TODAY)
