@@ -34,8 +34,8 @@ def round_of(
 ) -> np.ndarray:
     """Cosines of a round: a step that all share, differences along some axes, noise; the last clients are shifted.
 
-    The shift of the attackers is the same for all of them, and points anywhere. They have none of the step, or go `back`
-    by a share of it.
+    The shift of the attackers is the same for all of them, and points anywhere. They have none of the step, or go
+    `back` by a share of it.
     """
     random = np.random.default_rng(seed)
     step, where = 0.3 * random.standard_normal((2, D))

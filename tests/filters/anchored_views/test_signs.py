@@ -112,11 +112,10 @@ def test_the_search_does_not_mind_the_order(seed: int):
 
 
 def test_the_search_starts_from_the_axes_that_it_is_told_to(monkeypatch: pytest.MonkeyPatch):
-    """Of the two axes of no loss, one parts the clients in halves, and the first is that of all alike."""
     monkeypatch.setattr(signs_module, "_AXES", 1)
-    n = 24
-    halves = np.where(np.random.default_rng(1).permutation(n) < n // 2, -1.0, 1.0)
-    axes = np.linalg.qr(np.column_stack([np.ones(n), halves, np.random.default_rng(0).standard_normal((n, n - 2))]))[0]
-    loss = (axes * np.array([0.0, 1e-3, *range(1, n - 1)])) @ axes.T
+    n, random = 24, np.random.default_rng(0)
+    halves = np.where(random.permutation(n) < n // 2, -1.0, 1.0)
+    axes = np.linalg.qr(np.column_stack([halves, random.standard_normal((n, n - 1))]))[0]
+    loss = (axes * np.array([1.0, 0.0, *range(2, n)])) @ axes.T  # the halves are second
     starts = [signs_module._starts(loss, np.zeros(n, dtype=bool), 2, first) for first in (0, 1)]
     assert [bool((rows == halves).all(axis=1).any()) for rows in starts] == [False, True]
