@@ -1,5 +1,6 @@
 """Who, as a group, opposes the rest: by flipped signs, inverse updates, flipped labels, or in the common part alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,7 +11,7 @@ from encagg_cli.filters.anchored_views.evidence import Evidence
 from encagg_cli.filters.anchored_views.parting import parted
 from encagg_cli.filters.anchored_views.ridge import shared_with
 from encagg_cli.filters.anchored_views.sharing import INNOCENT_TODAY, Sharing
-from encagg_cli.filters.anchored_views.sides import common_part, flipped, opposed
+from encagg_cli.filters.anchored_views.sides import Sides, common_part
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -49,20 +50,27 @@ def reversed_group(evidence: Evidence, anchors: Mask, alpha: float, *, later: bo
     if `parting` is asked for (parting.py).
     """
     cosines = evidence.cosines[0]
-    group = flipped(evidence.losses[0], anchors, required_nats(alpha, past=False, later=later))
+    today = Sides(evidence.losses[0], anchors)
+    told_by = [(today, evidence.cosines[:1])]
+    group = today.flipped(required_nats(alpha, past=False, later=later))
     group &= _common(cosines, group) < 0
     if len(evidence.cosines) > 1:
-        group |= _flipped_lately(evidence, anchors, required_nats(alpha, past=True, later=later))
-    if parting and not group.any():
-        group = _opposed_as_a_group(evidence, anchors, alpha, later=later)
+        loss, weights = evidence.together(anchors)
+        lately = Sides(loss, anchors)
+        told_by.append((lately, evidence.cosines))
+        group |= _flipped_lately(lately.flipped(required_nats(alpha, past=True, later=later)), evidence, weights)
+    if parting:
+        required = _CLEAR + 2.0 * float(np.log(0.02 / alpha)) + _LATER * later
+        for sides, rounds in told_by:
+            if not group.any():
+                group = _opposed(sides, rounds, required)
     if parting and not group.any():
         group = parted(evidence.cosines, evidence.parting, anchors, alpha, later=later)
     return Reversal(group, _common(cosines, group))
 
 
-def _flipped_lately(evidence: Evidence, anchors: Mask, nats: float) -> Mask:
-    loss, weights = evidence.together(anchors)
-    group = flipped(loss, anchors, nats)
+def _flipped_lately(group: Mask, evidence: Evidence, weights: Numbers) -> Mask:
+    """(n,) who of the `group` is on the other side on average, each round by its weight, and is not cleared today."""
     if group.any():
         common = np.array([_common(cosines, group) for cosines in evidence.cosines])
         there = ~np.isnan(common)
@@ -72,17 +80,14 @@ def _flipped_lately(evidence: Evidence, anchors: Mask, nats: float) -> Mask:
     return group
 
 
-def _opposed_as_a_group(evidence: Evidence, anchors: Mask, alpha: float, *, later: bool) -> Mask:
-    """(n,) the other side, by this round or else by all together, where it is one and shares little with this side."""
-    required = _CLEAR + 2.0 * float(np.log(0.02 / alpha)) + _LATER * later
-    today = (evidence.losses[0], evidence.cosines[:1])
-    for loss, rounds in (today, (evidence.together(anchors)[0], evidence.cosines))[: len(evidence.cosines)]:
-        group, nats = opposed(loss, anchors)
-        if nats >= required:
-            sharing = Sharing.of(rounds, ~group, group)
-            if sharing.mean <= _ONE_OF_THE_REST and (group & sharing.guilty).any():
-                return group & sharing.guilty
-    return np.zeros(len(anchors), dtype=bool)
+def _opposed(sides: Sides, rounds: Sequence[Numbers], required: float) -> Mask:
+    """(n,) the other side, where it is clearly one, and has little of what is shared in rounds with these cosines."""
+    group, nats = sides.opposed()
+    if nats >= required:
+        sharing = Sharing.of(rounds, ~group, group)
+        if sharing.mean <= _ONE_OF_THE_REST:
+            return group & sharing.guilty
+    return np.zeros_like(group)
 
 
 def _common(cosines: Numbers, group: Mask) -> Numbers:

@@ -22,6 +22,8 @@ the known-benign: where it is far better, it is believed; where it is a little b
 are on the other side in every choice that is nearly as good.
 """
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -70,43 +72,73 @@ def common_part(cosines: Numbers, signs: Numbers) -> Numbers:
     return predicted
 
 
-def flipped(loss: Numbers, anchors: Mask, nats: float) -> Mask:
-    """(n,) who is on the other side in every explanation whose likelihood is within `nats` of the best one's.
+@dataclass(frozen=True)
+class Sides:
+    """Who is on which side by this `loss` (n, n), where the `anchors` (n,) are known-benign."""
 
-    Nobody is, where the explanation tells nothing: where one that parts the known-benign is better still, or where a
-    round without any structure would be explained nearly as well (after all, many choices of sides were tried).
-    """
-    n = len(loss)
-    values, signs = explanations(loss, anchors)
-    near = 0.5 * n * np.log(values / values[0]) <= nats
-    best = signs[0]
-    others = loss @ best - np.diag(loss) * best
-    own = 0.5 * n * np.log(np.maximum(values[0] - 4.0 * best * others, _TINY * values[0]) / values[0])
-    far: Mask = (signs[near] < 0).all(axis=0) & (own > _OWN) & ~anchors
-    if not far.any() or _parts(loss, anchors, values[0]) or not _beyond_chance(loss, anchors, values[0]):
-        return np.zeros(n, dtype=bool)
-    return far
+    loss: Numbers
+    anchors: Mask
 
+    @cached_property
+    def _explanations(self) -> tuple[Numbers, Numbers]:
+        return explanations(self.loss, self.anchors)
 
-def opposed(loss: Numbers, anchors: Mask) -> tuple[Mask, float]:
-    """(n,) who is on the other side in the best explanation with anybody there, and how much clearer than its rivals.
+    @cached_property
+    def _rivals(self) -> Numbers:
+        """(m, n) the explanations that part the known-benign, by a search that was not told who they are."""
+        signs = explanations(self.loss, np.zeros(len(self.loss), dtype=bool))[1]
+        rivals: Numbers = signs[np.abs(signs[:, self.anchors].sum(axis=1)) < self.anchors.sum()]
+        return rivals
 
-    Rivals part the known-benign, the `anchors` (n,): honest classes do so as often as they part anybody else. Where
-    none is found, one known-benign client changes side. That all are on one side is no rival: flipped labels are not
-    explained better than so, and honest classes worse. In nats.
-    """
-    n = len(loss)
-    if anchors.all():
-        return np.zeros(n, dtype=bool), -np.inf
-    values, signs = explanations(loss, anchors)
-    somebody = (signs < 0).any(axis=1)
-    best, sides = values[somebody][0], signs[somebody][0]
-    others = explanations(loss, np.zeros(n, dtype=bool))[1]
-    rivals = others[_are_parted(others, anchors)]
-    if not len(rivals):
-        rivals = np.where(np.eye(n, dtype=bool)[anchors], -sides, sides)
-    rival = _values(loss, rivals).min(initial=np.inf)
-    return sides < 0, 0.5 * n * float(np.log(rival / best))
+    def flipped(self, nats: float) -> Mask:
+        """(n,) who is on the other side in every explanation whose likelihood is within `nats` of the best one's.
+
+        Nobody is, where the explanation tells nothing: where one that parts the known-benign is better still, or where
+        a round without any structure would be explained nearly as well (after all, many choices of sides were tried).
+        """
+        n = len(self.loss)
+        values, signs = self._explanations
+        near = 0.5 * n * np.log(values / values[0]) <= nats
+        best = signs[0]
+        others = self.loss @ best - np.diag(self.loss) * best
+        own = 0.5 * n * np.log(np.maximum(values[0] - 4.0 * best * others, _TINY * values[0]) / values[0])
+        far: Mask = (signs[near] < 0).all(axis=0) & (own > _OWN) & ~self.anchors
+        if not far.any() or self._has_rival() or not self._is_beyond_chance():
+            return np.zeros(n, dtype=bool)
+        return far
+
+    def opposed(self) -> tuple[Mask, float]:
+        """(n,) who is on the other side in the best explanation with anybody there; how much clearer than its rivals.
+
+        Rivals part the known-benign: honest classes do so as often as they part anybody else. Where none is found, one
+        known-benign client changes side. That all are on one side is no rival: flipped labels are not explained better
+        than so, and honest classes worse. In nats.
+        """
+        n = len(self.loss)
+        if self.anchors.all() or not self.anchors.any():
+            return np.zeros(n, dtype=bool), -np.inf
+        values, signs = self._explanations
+        somebody = (signs < 0).any(axis=1)
+        best, sides = values[somebody][0], signs[somebody][0]
+        rivals = self._rivals
+        if not len(rivals):
+            rivals = np.where(np.eye(n, dtype=bool)[self.anchors], -sides, sides)
+        return sides < 0, 0.5 * n * float(np.log(_values(self.loss, rivals).min() / best))
+
+    def _has_rival(self) -> bool:
+        """Whether some explanation that parts the known-benign is at least as good."""
+        return bool((_values(self.loss, self._rivals) <= self._explanations[0][0]).any())
+
+    def _is_beyond_chance(self) -> bool:
+        """Whether the best explanation is clearly better than those of random rounds with the same spectrum."""
+        n = len(self.loss)
+        spectrum = np.linalg.eigvalsh(self.loss)
+        random = np.random.default_rng(n)
+        by_chance = []
+        for _ in range(_DRAWS):
+            axes = np.linalg.qr(random.standard_normal((n, n)))[0]
+            by_chance.append(np.log(explanations((axes * spectrum) @ axes.T, self.anchors)[0][0]))
+        return bool(np.mean(by_chance) - np.log(self._explanations[0][0]) > _BEYOND_CHANCE)
 
 
 def explanations(loss: Numbers, fixed: Mask) -> tuple[Numbers, Numbers]:
@@ -126,30 +158,6 @@ def explanations(loss: Numbers, fixed: Mask) -> tuple[Numbers, Numbers]:
 def _values(loss: Numbers, signs: Numbers) -> Numbers:
     values: Numbers = np.maximum(((signs @ loss) * signs).sum(axis=1), _TINY * max(float(np.trace(loss)), _TINY))
     return values
-
-
-def _parts(loss: Numbers, anchors: Mask, value: float) -> bool:
-    """Whether some explanation that was not told who is known-benign parts them, and is at least as good."""
-    values, signs = explanations(loss, np.zeros(len(loss), dtype=bool))
-    return bool((_are_parted(signs, anchors) & (values <= value)).any())
-
-
-def _are_parted(signs: Numbers, anchors: Mask) -> Mask:
-    """(m,) which choices (m, n) have known-benign clients on either side."""
-    parted: Mask = np.abs(signs[:, anchors].sum(axis=1)) < anchors.sum()
-    return parted
-
-
-def _beyond_chance(loss: Numbers, anchors: Mask, value: float) -> bool:
-    """Whether the best explanation is clearly better than those of random rounds with the same spectrum."""
-    n = len(loss)
-    spectrum = np.linalg.eigvalsh(loss)
-    random = np.random.default_rng(n)
-    by_chance = []
-    for _ in range(_DRAWS):
-        axes = np.linalg.qr(random.standard_normal((n, n)))[0]
-        by_chance.append(np.log(explanations((axes * spectrum) @ axes.T, anchors)[0][0]))
-    return bool(np.mean(by_chance) - np.log(value) > _BEYOND_CHANCE)
 
 
 def _frustration(explained: Numbers) -> Numbers:

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from encagg_cli.filters.anchored_views import reversal
 from encagg_cli.filters.anchored_views.evidence import Clarity, EarlierRound, Evidence
 from encagg_cli.filters.anchored_views.parting import parting_loss, partings
 from encagg_cli.filters.anchored_views.reversal import reversed_group
-from encagg_cli.filters.anchored_views.sides import explanations, loss_of
+from encagg_cli.filters.anchored_views.sides import Sides, explanations, loss_of
 
 N, K, D = 30, 4, 400
 ANCHORS = np.arange(N) < K
@@ -132,5 +131,5 @@ def test_nobody_is_accused_against_what_the_rounds_say_of_each(past: bool, monke
     today = cosines_of(3, shared=0.0, flipped=False) if past else clear[0]
     evidence = Evidence.of(today, ANCHORS, earlier(*clear[1:]) if past else ())
     answers = iter([ATTACKERS & (not past), ATTACKERS.copy()])  # of this round alone, and of all together
-    monkeypatch.setattr(reversal, "flipped", lambda *_: next(answers))
+    monkeypatch.setattr(Sides, "flipped", lambda *_: next(answers))
     assert not reversed_group(evidence, ANCHORS, 0.02, later=False, parting=False).group.any()

@@ -7,6 +7,7 @@ from encagg_cli import filters
 from encagg_cli.filters.anchored_views import reversal
 from encagg_cli.filters.anchored_views.evidence import Clarity, EarlierRound, Evidence
 from encagg_cli.filters.anchored_views.reversal import required_nats, reversed_group
+from encagg_cli.filters.anchored_views.sides import Sides
 from encagg_cli.sketch import ArraySource, GramNeed, sketch_round
 
 N, D, K = 30, 400, 4
@@ -141,9 +142,9 @@ def test_a_group_opposes_the_rest_if_it_is_clear_and_has_nothing_of_what_they_sh
     sign = np.where(attackers, share, 1.0)[:, None]
     rounds = [honest_updates(seed, differences=1.0) * sign for seed in (range(3) if past else range(1))]
     answers = iter([(attackers, 0.0)] * past + [(attackers, nats)])
-    monkeypatch.setattr(reversal, "flipped", lambda loss, *_: np.zeros(len(loss), dtype=bool))
+    monkeypatch.setattr(Sides, "flipped", lambda *_: np.zeros(N, dtype=bool))
     monkeypatch.setattr(reversal, "parted", lambda rounds, *_, **__: np.zeros(N, dtype=bool))
-    monkeypatch.setattr(reversal, "opposed", lambda *_: next(answers))
+    monkeypatch.setattr(Sides, "opposed", lambda _: next(answers))
     evidence = evidence_of(rounds[0], tuple(rounds[1:]))
     group = reversed_group(evidence, np.arange(N) < K, **{"alpha": 0.02, "later": False, **how}).group
     assert group.tolist() == (attackers & found).tolist()

@@ -11,7 +11,7 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 from encagg_cli.filters.anchored_views import sides
 from encagg_cli.filters.anchored_views.ridge import unexplained_shares
-from encagg_cli.filters.anchored_views.sides import common_part, explanations, flipped, loss_of, opposed
+from encagg_cli.filters.anchored_views.sides import Sides, common_part, explanations, loss_of
 
 N, D = 11, 60
 
@@ -121,16 +121,16 @@ def reversed_round(seed: int, n: int = 30, shared: float = 1.0) -> tuple[np.ndar
 
 def test_who_is_flipped_in_every_good_explanation_is_found():
     loss, attackers = reversed_round(0)
-    assert flipped(loss, np.arange(30) < 4, 4.0).tolist() == attackers.tolist()
+    assert Sides(loss, np.arange(30) < 4).flipped(4.0).tolist() == attackers.tolist()
 
 
 def test_nobody_is_flipped_where_nobody_flips_or_nothing_is_shared():
     rows = units(1, 30, 1.0)
-    assert not flipped(loss_of(rows @ rows.T), np.arange(30) < 4, 4.0).any()
+    assert not Sides(loss_of(rows @ rows.T), np.arange(30) < 4).flipped(4.0).any()
     lost = 0
     for seed in range(40):
         rows = units(seed, 30, 0.0)
-        lost += int(flipped(loss_of(rows @ rows.T), np.arange(30) < 4, 4.0).sum())
+        lost += int(Sides(loss_of(rows @ rows.T), np.arange(30) < 4).flipped(4.0).sum())
     assert lost / (40 * 26) <= 0.01
 
 
@@ -141,29 +141,28 @@ def test_either_check_alone_tells_noise_from_structure():
         for seed in range(10):
             rows = units(seed, 30, shared)
             loss = loss_of(rows @ rows.T)
-            best = explanations(loss, anchors)[0][0]
-            beyond += sides._beyond_chance(loss, anchors, best)
-            parted += sides._parts(loss, anchors, best)
+            beyond += Sides(loss, anchors)._is_beyond_chance()
+            parted += Sides(loss, anchors)._has_rival()
         assert beyond == (10 if structure else 0)
         assert parted == 0 if structure else parted >= 8
 
 
-@pytest.mark.parametrize(("check", "answer"), [("_beyond_chance", False), ("_parts", True)])
+@pytest.mark.parametrize(("check", "answer"), [("_is_beyond_chance", False), ("_has_rival", True)])
 def test_nobody_is_flipped_where_a_check_says_that_nothing_is_told(
     check: str, answer: bool, monkeypatch: pytest.MonkeyPatch
 ):
     loss, _ = reversed_round(0)
-    monkeypatch.setattr(sides, check, lambda *_: answer)
-    assert not flipped(loss, np.arange(30) < 4, 4.0).any()
+    monkeypatch.setattr(Sides, check, lambda _: answer)
+    assert not Sides(loss, np.arange(30) < 4).flipped(4.0).any()
 
 
 def test_without_the_checks_noise_would_be_explained(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sides, "_BEYOND_CHANCE", -np.inf)
-    monkeypatch.setattr(sides, "_parts", lambda *_: False)
+    monkeypatch.setattr(Sides, "_has_rival", lambda _: False)
     lost = 0
     for seed in range(40):
         rows = units(seed, 30, 0.0)
-        lost += int(flipped(loss_of(rows @ rows.T), np.arange(30) < 4, 1.0).sum())
+        lost += int(Sides(loss_of(rows @ rows.T), np.arange(30) < 4).flipped(1.0).sum())
     assert lost / (40 * 26) > 0.05
 
 
@@ -176,7 +175,7 @@ def test_who_shares_nothing_with_anybody_is_on_no_side(monkeypatch: pytest.Monke
             rows = units(seed, 30, 1.0) * np.where(np.arange(30) < 20, 1.0, -1.0)[:, None]
             noise = np.random.default_rng(seed + 500).standard_normal((3, D))
             rows[-3:] = noise / np.linalg.norm(noise, axis=1, keepdims=True)
-            far = flipped(loss_of(rows @ rows.T), np.arange(30) < 4, 4.0)
+            far = Sides(loss_of(rows @ rows.T), np.arange(30) < 4).flipped(4.0)
             strangers, attackers = strangers + int(far[-3:].sum()), attackers + int(far[20:27].sum())
         return strangers, attackers
 
@@ -188,13 +187,13 @@ def test_who_shares_nothing_with_anybody_is_on_no_side(monkeypatch: pytest.Monke
 
 def test_known_benign_clients_on_both_sides_tell_nothing():
     loss, _ = reversed_round(2)
-    assert not flipped(loss, np.isin(np.arange(30), [0, 1, 28, 29]), 4.0).any()
+    assert not Sides(loss, np.isin(np.arange(30), [0, 1, 28, 29])).flipped(4.0).any()
 
 
 def test_more_nats_reject_fewer():
     rows = units(3, 30, 0.35) * np.where(np.arange(30) < 20, 1.0, -1.0)[:, None]
     loss, anchors = loss_of(rows @ rows.T), np.arange(30) < 4
-    counts = [int(flipped(loss, anchors, nats).sum()) for nats in (0.5, 2.0, 6.0, 20.0, 1e6)]
+    counts = [int(Sides(loss, anchors).flipped(nats).sum()) for nats in (0.5, 2.0, 6.0, 20.0, 1e6)]
     assert counts == sorted(counts, reverse=True)
     assert counts[0] > 0
     assert counts[-1] == 0
@@ -202,7 +201,7 @@ def test_more_nats_reject_fewer():
 
 def test_who_flips_is_on_the_other_side_and_clearly_so():
     loss, attackers = reversed_round(0)
-    far, nats = opposed(loss, np.arange(30) < 4)
+    far, nats = Sides(loss, np.arange(30) < 4).opposed()
     assert far.tolist() == attackers.tolist()
     assert nats > 10
 
@@ -217,7 +216,7 @@ def test_as_clearly_as_it_is_better_than_what_parts_the_known_benign():
     best = values[(alike == 3) & (every < 0).any(axis=1)].min()
     rivals = values[np.abs(alike) < 3]
     expected = N / 2 * np.log(rivals.min() / best)
-    far, nats = opposed(loss, anchors)
+    far, nats = Sides(loss, anchors).opposed()
     assert far.tolist() == (np.arange(N) >= N - 3).tolist()
     assert nats == pytest.approx(expected)
 
@@ -225,7 +224,8 @@ def test_as_clearly_as_it_is_better_than_what_parts_the_known_benign():
 @pytest.mark.parametrize("shared", [0.0, 0.3])
 def test_no_side_is_clear_where_nobody_flips(shared: float):
     clear = [
-        opposed(loss_of(rows @ rows.T), np.arange(30) < 4)[1] > 5 for rows in (units(s, 30, shared) for s in range(40))
+        Sides(loss_of(rows @ rows.T), np.arange(30) < 4).opposed()[1] > 5
+        for rows in (units(s, 30, shared) for s in range(40))
     ]
     assert np.mean(clear) <= 0.05
 
@@ -233,15 +233,15 @@ def test_no_side_is_clear_where_nobody_flips(shared: float):
 def test_somebody_is_on_the_other_side_though_all_on_one_is_explained_better():
     loss, anchors = loss_of((rows := units(0, 30, 1.0)) @ rows.T), np.arange(30) < 4
     assert (explanations(loss, anchors)[1][0] > 0).all()
-    far, _ = opposed(loss, anchors)
+    far, _ = Sides(loss, anchors).opposed()
     assert far.any()
     assert not far[anchors].any()
 
 
 def test_known_benign_clients_on_both_sides_are_rivals():
     loss, _ = reversed_round(2)
-    assert opposed(loss, np.arange(30) < 4)[1] > 10
-    assert opposed(loss, np.isin(np.arange(30), [0, 1, 28, 29]))[1] < 0
+    assert Sides(loss, np.arange(30) < 4).opposed()[1] > 10
+    assert Sides(loss, np.isin(np.arange(30), [0, 1, 28, 29])).opposed()[1] < 0
 
 
 def test_where_no_explanation_parts_the_known_benign_one_of_them_is_turned(monkeypatch: pytest.MonkeyPatch):
@@ -251,12 +251,12 @@ def test_where_no_explanation_parts_the_known_benign_one_of_them_is_turned(monke
     monkeypatch.setattr(sides, "explanations", lambda loss, _: (np.einsum("mi,ij,mj->m", only, loss, only), only))
     turned = np.array([np.where(np.arange(30) == anchor, -1.0, sides_) for anchor in range(4)])
     rival = np.einsum("mi,ij,mj->m", turned, loss, turned).min()
-    assert opposed(loss, anchors)[1] == pytest.approx(15 * np.log(rival / (sides_ @ loss @ sides_)))
+    assert Sides(loss, anchors).opposed()[1] == pytest.approx(15 * np.log(rival / (sides_ @ loss @ sides_)))
 
 
 def test_nobody_can_oppose_where_all_are_known_benign():
     loss, _ = reversed_round(0)
-    far, nats = opposed(loss, np.ones(30, dtype=bool))
+    far, nats = Sides(loss, np.ones(30, dtype=bool)).opposed()
     assert not far.any()
     assert nats == -np.inf
 
@@ -269,7 +269,7 @@ def test_rounds_together_tell_what_each_leaves_open():
         for seed in range(start, start + 6):
             rows = units(seed, 30, 0.35) * flips[:, None]
             losses.append(loss_of(rows @ rows.T))
-        found.append([(flipped(np.mean(losses[:m], axis=0), anchors, 4.0) == (flips < 0)).mean() for m in (1, 6)])
+        found.append([(Sides(np.mean(losses[:m], axis=0), anchors).flipped(4.0) == (flips < 0)).mean() for m in (1, 6)])
     alone, together = np.mean(found, axis=0)
     assert together > 0.97
     assert together > alone + 0.03
@@ -291,6 +291,6 @@ def test_clients_that_were_not_there_neither_cost_nor_count():
 def test_degenerate_rounds_give_finite_losses_and_reject_nobody(cosines: np.ndarray):
     loss = loss_of(cosines)
     assert np.isfinite(loss).all()
-    assert not flipped(loss, np.arange(7) < 2, 4.0).any()
-    assert opposed(loss, np.arange(7) < 2)[1] < 5
+    assert not Sides(loss, np.arange(7) < 2).flipped(4.0).any()
+    assert Sides(loss, np.arange(7) < 2).opposed()[1] < 5
     assert np.isfinite(common_part(cosines, np.ones(7))).all()
