@@ -38,6 +38,7 @@ Mask = NDArray[np.bool_]
 _FRIENDSHIP: Final = 0.1  # weight of friends
 _RELATION: Final = 3  # power of the cosine: how much more a clear relation says than a faint one
 _FEWEST: Final = 1  # clients on the other side
+_FEWEST_OF_A_GROUP: Final = 2
 _OWN: Final = 2.0  # nats by which a client's own side must be better than the other
 _BEYOND_CHANCE: Final = 0.25  # how much better than in a round without structure, in the logarithm of the loss
 _DRAWS: Final = 3  # of rounds without structure
@@ -108,18 +109,18 @@ class Sides:
         return far
 
     def opposed(self) -> tuple[Mask, float]:
-        """(n,) who is on the other side in the best explanation with anybody there; how much clearer than its rivals.
+        """(n,) who is on the other side in the best explanation with a group there; how much clearer than its rivals.
 
         Rivals part the known-benign: honest classes do so as often as they part anybody else. Where none is found, one
         known-benign client changes side. That all are on one side is no rival: flipped labels are not explained better
         than so, and honest classes worse. In nats.
         """
         n = len(self.loss)
-        if self.anchors.all() or not self.anchors.any():
-            return np.zeros(n, dtype=bool), -np.inf
         values, signs = self._explanations
-        somebody = (signs < 0).any(axis=1)
-        best, sides = values[somebody][0], signs[somebody][0]
+        of_groups = (signs < 0).sum(axis=1) >= _FEWEST_OF_A_GROUP
+        if not of_groups.any() or not self.anchors.any():
+            return np.zeros(n, dtype=bool), -np.inf
+        best, sides = values[of_groups][0], signs[of_groups][0]
         rivals = self._rivals
         if not len(rivals):
             rivals = np.where(np.eye(n, dtype=bool)[self.anchors], -sides, sides)

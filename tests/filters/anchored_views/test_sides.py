@@ -230,12 +230,15 @@ def test_no_side_is_clear_where_nobody_flips(shared: float):
     assert np.mean(clear) <= 0.05
 
 
-def test_somebody_is_on_the_other_side_though_all_on_one_is_explained_better():
-    loss, anchors = loss_of((rows := units(0, 30, 1.0)) @ rows.T), np.arange(30) < 4
-    assert (explanations(loss, anchors)[1][0] > 0).all()
-    far, _ = Sides(loss, anchors).opposed()
-    assert far.any()
-    assert not far[anchors].any()
+def test_a_group_is_two_though_fewer_on_the_other_side_are_explained_better(monkeypatch: pytest.MonkeyPatch):
+    rows = units(0, 30, 1.0)
+    loss, anchors = loss_of(rows @ rows.T), np.arange(30) < 4
+    choices = np.ones((3, 30))
+    choices[1, 29] = choices[2, 28:] = -1.0
+    monkeypatch.setattr(sides, "explanations", lambda *_: (np.array([1.0, 2.0, 3.0]), choices))
+    assert np.flatnonzero(Sides(loss, anchors).opposed()[0]).tolist() == [28, 29]
+    monkeypatch.setattr(sides, "explanations", lambda *_: (np.array([1.0, 2.0]), choices[:2]))
+    assert Sides(loss, anchors).opposed()[1] == -np.inf
 
 
 def test_known_benign_clients_on_both_sides_are_rivals():
@@ -254,9 +257,10 @@ def test_where_no_explanation_parts_the_known_benign_one_of_them_is_turned(monke
     assert Sides(loss, anchors).opposed()[1] == pytest.approx(15 * np.log(rival / (sides_ @ loss @ sides_)))
 
 
-def test_nobody_can_oppose_where_all_are_known_benign():
+@pytest.mark.parametrize("anchors", [0, 29, 30])
+def test_no_group_can_oppose_where_all_or_none_are_known_benign(anchors: int):
     loss, _ = reversed_round(0)
-    far, nats = Sides(loss, np.ones(30, dtype=bool)).opposed()
+    far, nats = Sides(loss, np.arange(30) < anchors).opposed()
     assert not far.any()
     assert nats == -np.inf
 
