@@ -107,7 +107,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Searches:
-    """Whether groups that oppose the rest are searched for, and whether two populations are (reversal.py)."""
+    """What is searched for (reversal.py): `sides`, who opposes the rest; `parting`, groups of whom no member is certain."""
 
     sides: bool = True
     parting: bool = True
@@ -136,7 +136,7 @@ def suspect_anchor(scene: Scene, trusted: Mask, alpha: float, known: Findings) -
 
     Each is tried as an unknown among the clients that are left by the findings `known`, at a share of `alpha`: those
     rejected already must not bring it into disrepute by copying it. It takes three: of two, none is the odd one. Who
-    lies on the side of what the others share is not reversed, known-benign or not. Two populations are not looked for.
+    lies on the side of what the others share is not reversed, known-benign or not. It must be certain of it by itself.
     """
     anchors = np.flatnonzero(trusted)
     if len(anchors) < _FEWEST_ANCHORS_TO_DOUBT:

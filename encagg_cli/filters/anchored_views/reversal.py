@@ -46,8 +46,8 @@ def reversed_group(evidence: Evidence, anchors: Mask, alpha: float, *, later: bo
     """The group that opposes the others, by what is known of their uploads; `anchors` (n,) are not in it.
 
     This round is looked at by itself, for those who began today, and together with the past, where today does not say
-    otherwise. Where of nobody it is certain to be on the other side, a whole group may be, or be another population,
-    if `parting` is asked for (parting.py).
+    otherwise. Where nobody is certain to be on the other side, a whole group may be, or may be a population of its own
+    (parting.py), if `parting` is asked for.
     """
     cosines = evidence.cosines[0]
     today = Sides(evidence.losses[0], anchors)
