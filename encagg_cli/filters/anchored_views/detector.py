@@ -107,7 +107,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Searches:
-    """What is searched for (reversal.py): `sides`, who opposes the rest; `parting`, groups of whom no member is certain."""
+    """What is looked for (reversal.py): `sides`, who opposes the rest; `parting`, groups with no certain member, too."""
 
     sides: bool = True
     parting: bool = True
