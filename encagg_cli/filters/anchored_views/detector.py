@@ -107,7 +107,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Searches:
-    """What is looked for (reversal.py): `sides`, who opposes the rest; `parting`, groups with no certain member, too."""
+    """What is looked for (reversal.py): `sides`, who opposes the rest; `parting`, also groups without a sure member."""
 
     sides: bool = True
     parting: bool = True
