@@ -46,8 +46,8 @@ def reversed_group(evidence: Evidence, anchors: Mask, alpha: float, *, later: bo
     """The group that opposes the others, by what is known of their uploads; `anchors` (n,) are not in it.
 
     This round is looked at by itself, for those who began today, and together with the past, where today does not say
-    otherwise. Where nobody is certain to be on the other side, a whole group may be, or may be a population of its own
-    (parting.py), if `parting` is asked for.
+    otherwise. With those who are certain to be on the other side goes their group, and where nobody is, a group may be,
+    or may be a population of its own (parting.py), if `parting` is asked for.
     """
     cosines = evidence.cosines[0]
     today = Sides(evidence.losses[0], anchors)
@@ -62,8 +62,9 @@ def reversed_group(evidence: Evidence, anchors: Mask, alpha: float, *, later: bo
     if parting:
         required = _CLEAR + 2.0 * float(np.log(0.02 / alpha)) + _LATER * later
         for sides, rounds in told_by:
-            if not group.any():
-                group = _opposed(sides, rounds, required)
+            opposed = _opposed(sides, rounds, required)
+            if not group.any() or (group & opposed).any():
+                group |= opposed
     if parting and not group.any():
         group = parted(evidence.cosines, evidence.parting, anchors, alpha, later=later)
     return Reversal(group, _common(cosines, group))

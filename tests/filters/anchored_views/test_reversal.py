@@ -150,6 +150,19 @@ def test_a_group_opposes_the_rest_if_it_is_clear_and_has_nothing_of_what_they_sh
     assert group.tolist() == (attackers & found).tolist()
 
 
+@pytest.mark.parametrize(("certain", "of_the_group"), [(29, True), (10, False)])
+def test_the_group_of_who_is_certain_to_be_on_the_other_side_goes_with_them(
+    certain: int, of_the_group: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """And no other group does."""
+    attackers, alone = np.arange(N) >= 22, np.arange(N) == certain
+    updates = honest_updates(0, differences=1.0) * np.where(attackers | alone, -1.0, 1.0)[:, None]
+    monkeypatch.setattr(Sides, "flipped", lambda *_: alone.copy())
+    monkeypatch.setattr(Sides, "opposed", lambda _: (attackers, 50.0))
+    group = reversed_group(evidence_of(updates), np.arange(N) < K, 0.02, later=False).group
+    assert group.tolist() == (attackers if of_the_group else alone).tolist()
+
+
 def test_disagreeing_anchors_reject_nobody():
     """With known-benign clients on both sides, no side is theirs."""
     attackers = np.arange(N) % 2 == 1  # two of the four anchors among them
