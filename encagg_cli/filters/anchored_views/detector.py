@@ -136,7 +136,8 @@ def suspect_anchor(scene: Scene, trusted: Mask, alpha: float, known: Findings) -
 
     Each is tried as an unknown among the clients that are left by the findings `known`, at a share of `alpha`: those
     rejected already must not bring it into disrepute by copying it. It takes three: of two, none is the odd one. Who
-    lies on the side of what the others share is not reversed, known-benign or not. It must be certain of it by itself.
+    lies on the side of what the others share is not reversed, known-benign or not. Groups without a sure
+    member are not looked for.
     """
     anchors = np.flatnonzero(trusted)
     if len(anchors) < _FEWEST_ANCHORS_TO_DOUBT:

@@ -54,7 +54,7 @@ class AnchoredViews(Filter):
        Both are looked at in this round, and in the last `history` rounds together (evidence.py).
     5. Again from 2, with a higher bar, until nothing stands out.
 
-    How clear is clear enough follows from `alpha`, by null distributions measured once (detector.py), and for the two
+    How clear is clear enough follows from `alpha`, by null distributions measured once (detector.py), and for sides and
     populations also from what chance and rivals reach in the round itself. Nobody tells it how many attackers there
     are, and there may be a majority of them.
 
