@@ -33,7 +33,7 @@ def centred_products(
     """
     twins = [pair for pair in equal_rows(rows) if reference_row not in pair]
     rows[reference_row] = reference
-    products = _with_twins(_product(rows, device), twins)
+    products = _with_twins(self_product(rows, device), twins)
     rows[reference_row] = 0.0
     with_reference = products[reference_row].copy()
     products[reference_row, :] = 0.0
@@ -70,7 +70,8 @@ def _with_twins(products: NDArray[np.float32], twins: list[tuple[int, int]]) -> 
     return products
 
 
-def _product(rows: NDArray[np.float32], device: str) -> NDArray[np.float32]:
+def self_product(rows: NDArray[np.float32], device: str) -> NDArray[np.float32]:
+    """(n, n) `rows @ rowsᵀ` in float32, on the processor ("cpu") or on a GPU ("cuda")."""
     if device == "cuda":
         return _on_gpu(rows)
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found out from the sums

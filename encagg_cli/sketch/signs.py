@@ -1,4 +1,4 @@
-"""What signs tell: how many coordinates of each update are positive, zero, negative, and what opposes a direction."""
+"""What signs tell: how many of each update are positive, zero, negative; who agrees; what opposes a direction."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.sketch.needs import Block, Header, Need, Partial
+from encagg_cli.sketch.products import self_product
 from encagg_cli.sketch.samples import raw_values
 
 
@@ -50,6 +51,48 @@ class SignCountNeed(Need):
 
     def working_bytes(self, header: Header, columns: int) -> int:
         return 2 * len(header.clients) * columns
+
+
+@dataclass(frozen=True)
+class SignCosines:
+    """Cosines of the updates' signs, (n, n), and of how many coordinates they are: those that are not zero, (n,).
+
+    How many coordinates agree less how many oppose, over the geometric mean of the two counts; 0 with an all-zero
+    update, 1 on the diagonal of the others. Exact, so that equal signs have exactly equal cosines.
+    """
+
+    cosines: NDArray[np.float64]
+    counts: NDArray[np.float64]
+
+    def __getitem__(self, clients: NDArray[np.intp]) -> "SignCosines":
+        """Those of some clients."""
+        return SignCosines(self.cosines[np.ix_(clients, clients)], self.counts[clients])
+
+
+@dataclass(frozen=True)
+class SignCosinesNeed(Need):
+    """The updates' `SignCosines`.
+
+    What clients have in common stands in the signs of all coordinates; what they differ in (classes, batches) in the
+    size of a few. Signs are what signSGD aggregates (Bernstein et al., ICML 2018), and SignGuard counts.
+    """
+
+    uses_raw = True
+
+    def partial(self, block: Block, header: Header) -> Partial:
+        # Whole numbers, no larger than a block has columns: float32 adds them without loss, in any order.
+        return {"agreement": self_product(np.sign(raw_values(block)), block.device)}
+
+    def total(self, sums: Partial, header: Header) -> SignCosines:
+        agreement = np.asarray(sums["agreement"], dtype=np.float64)
+        counts = np.diag(agreement).copy()
+        cosines = agreement / np.sqrt(np.maximum(np.outer(counts, counts), 1.0))
+        np.fill_diagonal(cosines, counts > 0)
+        return SignCosines(cosines, counts)
+
+    def working_bytes(self, header: Header, columns: int) -> int:
+        n = len(header.clients)
+        return 4 * n * (columns + n)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from encagg_cli.sketch.order import RankNeed
 from encagg_cli.sketch.pages import PAGE_COLUMNS, gaussian, signs
 from encagg_cli.sketch.projection import ProjectionNeed
 from encagg_cli.sketch.samples import SampledColumnsNeed, SampledGramNeed, sampled_columns
-from encagg_cli.sketch.signs import PackedSigns, SignCountNeed, SignedEnergyNeed
+from encagg_cli.sketch.signs import PackedSigns, SignCosinesNeed, SignCountNeed, SignedEnergyNeed
 from encagg_cli.sketch.sparse import SparseTensorNeed, magnitude_thresholds
 from encagg_cli.sketch.tensors import MOST_COLUMNS, OutputColumnsNeed, OutputRowGramNeed, TensorGramNeed
 
@@ -112,6 +112,28 @@ def test_sign_shares_are_those_of_one_window() -> None:
     np.testing.assert_allclose(sketch(updates, [need])[need], expected)
     assert len({SignCountNeed(0.1, seed=seed).window(WIDE)[0] for seed in range(20)}) == 20
     assert SignCountNeed(0.1).window(3) in {(0, 1), (1, 2), (2, 3)}
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([3, 100, WIDE]), st.floats(0, 0.9))
+@settings(max_examples=20, deadline=None)
+def test_sign_cosines_are_exact(seed: int, d: int, zeros: float) -> None:
+    generator = np.random.default_rng(seed)
+    updates = updates_of(seed, d=d) * (generator.random((7, d)) >= zeros)
+    updates[5], updates[6] = updates[0], 0.0
+    found = sketch(updates, [SignCosinesNeed()])[SignCosinesNeed()]
+    signs = np.sign(updates)
+    counts = np.abs(signs).sum(axis=1)
+    assert np.array_equal(found.counts, counts)
+    expected = signs @ signs.T / np.sqrt(np.maximum(np.outer(counts, counts), 1.0))
+    np.testing.assert_allclose(found.cosines, expected, atol=1e-15)
+    assert np.array_equal(found.cosines[5], found.cosines[0])
+    assert np.array_equal(np.diag(found.cosines), counts > 0)
+    sizes = generator.uniform(0.1, 10.0, (7, d)).astype(np.float32)
+    scaled = sketch(updates * sizes, [SignCosinesNeed()])[SignCosinesNeed()]
+    assert np.array_equal(scaled.cosines, found.cosines)
+    some = found[np.array([4, 1])]
+    assert np.array_equal(some.cosines, found.cosines[np.ix_([4, 1], [4, 1])])
+    assert np.array_equal(some.counts, counts[[4, 1]])
 
 
 def test_signed_energy_against_a_stored_step_or_own_signs() -> None:
@@ -268,6 +290,7 @@ def test_sparse_tensors_keep_each_updates_largest_values() -> None:
         GlobalModelNeed(),
         RankNeed(),
         SignCountNeed(0.1),
+        SignCosinesNeed(),
         SignedEnergyNeed(),
         SampledGramNeed(2, 100),
         SampledColumnsNeed(100),
