@@ -47,7 +47,7 @@ def test_a_rehearsal_sees_what_the_filter_does(scene, target):
 
 
 @pytest.mark.parametrize("knowledge", ["all", "own"])
-@pytest.mark.parametrize("target", [KRUM, "cosine-to-known-benign", "encagg", "flame(on=updates)", "anchored-views"])
+@pytest.mark.parametrize("target", [KRUM, "cosine-to-known-benign", "encagg", "flame(on=updates)", "k-means"])
 def test_a_rehearsal_without_columns_sees_the_same(make_scene, target, knowledge):
     scene = make_scene(honest=HONEST, attackers=ATTACKERS, trusted=4, dormant=6, parameters=300)
     needs = needs_of_target(target)

@@ -235,10 +235,10 @@ def test_the_tables_fit_a_terminal(
     honest_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    assert bench(honest_run, tmp_path / "bench.parquet", "--method", "anchored-views") == 0
+    assert bench(honest_run, tmp_path / "bench.parquet", "--method", "encagg") == 0
     printed = capsys.readouterr()
     assert all(len(line) <= 80 for line in printed.out.splitlines() if str(honest_run) not in line)
-    for title in ("harm to the aggregate", "k-means against the best oracle", "anchored-views against the best oracle"):
+    for title in ("harm to the aggregate", "k-means against the best oracle", "encagg against the best oracle"):
         assert title in printed.out
     assert "2 of 2 cells need no crafted update" in " ".join(printed.err.split())
 

@@ -27,8 +27,15 @@ SHARE = 0.3
 
 _COMMON = "side of what the others share"
 _VIEWS = {  # of a reason, where the cut shows best
-    "colluding": ("likeness", "neighbour distance", "unexplained part", "unexplained share"),
-    "unrelated": ("likeness", "unexplained part", "unexplained share"),
+    "colluding": (
+        "likeness",
+        "neighbour distance",
+        "unexplained part",
+        "unexplained share",
+        "sign unexplained share",
+        "nearest signs",
+    ),
+    "unrelated": ("likeness", "unexplained part", "unexplained share", "sign unexplained share"),
     "distant": ("neighbour distance",),
     "shadowing": ("nearest known-benign",),
     "separate": ("principal axis", "principal direction"),
@@ -50,7 +57,8 @@ def panel(run: Run, text: str) -> dict[str, Any]:
     decision = judge_round(sketch_for(poisoned, [chosen]), poisoned, {"it": chosen}, trusted).decisions["it"]
     rejected = ~decision.accepted
     reason = next(word for word, no in zip(decision.reason, rejected, strict=True) if no)
-    places = {name: np.asarray(decision.trace[f"view {name}"]) for name in _VIEWS.get(reason, ())}
+    shown = [name for name in _VIEWS.get(reason, ()) if f"view {name}" in decision.trace]
+    places = {name: np.asarray(decision.trace[f"view {name}"]) for name in shown}
     if not places:
         assert decision.plane is not None
         places = {_COMMON: decision.plane[:, 1]}

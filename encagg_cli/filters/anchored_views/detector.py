@@ -6,11 +6,19 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from encagg_cli.filters.anchored_views.evidence import EarlierRound, Evidence
+from encagg_cli.filters.anchored_views.evidence import EarlierRound, Evidence, signs_tell
 from encagg_cli.filters.anchored_views.reversal import reversed_group
 from encagg_cli.filters.anchored_views.split import anchored_split
-from encagg_cli.filters.anchored_views.views import FEWEST, View, nearest_known_benign, own_past, views_of
+from encagg_cli.filters.anchored_views.views import (
+    FEWEST,
+    View,
+    nearest_known_benign,
+    own_past,
+    views_of,
+    views_of_signs,
+)
 from encagg_cli.sketch import Gram
+from encagg_cli.sketch.signs import SignCosines
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -83,23 +91,38 @@ class Scene:
     """A round as the detector sees it, whoever is known-benign: what it takes to compute is computed once."""
 
     gram: Gram
+    signs: SignCosines
     past: Past = field(default_factory=Past)
     _views: dict[bytes, tuple[View, ...]] = field(default_factory=dict)
     _evidence: dict[bytes, Evidence] = field(default_factory=dict)
+    _by_signs: list[bool] = field(default_factory=list)
+
+    @property
+    def telling(self) -> Numbers:
+        """(n, n) the cosines by which sides are told (evidence.py); of signs, where nobody has looked yet."""
+        return self.gram.cosines if self._by_signs == [False] else self.signs.cosines
+
+    def look(self, alive: NDArray[np.intp]) -> bool:
+        """Whether signs are looked at: decided once, by the clients `alive` when first asked."""
+        if not self._by_signs:
+            self._by_signs.append(signs_tell(self.signs[alive], self.gram.cosines[np.ix_(alive, alive)]))
+        return self._by_signs[0]
 
     def evidence(self, alive: NDArray[np.intp], trusted: Mask) -> Evidence:
         """What this round and earlier ones tell of the sides of the clients `alive`."""
         key = alive.tobytes()
         if key not in self._evidence:
+            self.look(alive)
             earlier = [past.among(alive) for past in self.past.rounds]
-            self._evidence[key] = Evidence.of(self.gram.cosines[np.ix_(alive, alive)], trusted[alive], earlier)
+            self._evidence[key] = Evidence.of(self.telling[np.ix_(alive, alive)], trusted[alive], earlier)
         return self._evidence[key]
 
     def views(self, alive: NDArray[np.intp], trusted: Mask) -> tuple[View, ...]:
         """All views of the clients `alive`; `trusted` (n,) masks the known-benign among all."""
         key = alive.tobytes()
         if key not in self._views:
-            self._views[key] = views_of(self.gram, alive)
+            of_signs = views_of_signs(self.signs[alive].cosines) if self.look(alive) else ()
+            self._views[key] = (*views_of(self.gram, alive), *of_signs)
         nearest = nearest_known_benign(self.gram, alive, trusted)
         turned = None if self.past.continuity is None else own_past(self.past.continuity[alive], trusted[alive])
         return (*self._views[key], *(view for view in (nearest, turned) if view is not None))
@@ -107,10 +130,14 @@ class Scene:
 
 @dataclass(frozen=True)
 class Searches:
-    """What is looked for (reversal.py): `sides`, who opposes the rest; `parting`, also groups without a sure member."""
+    """What is looked for (reversal.py): `sides`, who opposes the rest.
+
+    With `parting`, also groups without a sure member; with `today_alone`, also who does so in this round only.
+    """
 
     sides: bool = True
     parting: bool = True
+    today_alone: bool = True
 
 
 def detect(
@@ -136,8 +163,9 @@ def suspect_anchor(scene: Scene, trusted: Mask, alpha: float, known: Findings) -
 
     Each is tried as an unknown among the clients that are left by the findings `known`, at a share of `alpha`: those
     rejected already must not bring it into disrepute by copying it. It takes three: of two, none is the odd one. Who
-    lies on the side of what the others share is not reversed, known-benign or not. Groups without a sure
-    member are not looked for.
+    lies on the side of what the others share is not reversed, known-benign or not. Groups without a sure member are not
+    looked for, nor, where earlier rounds are known, who is reversed in this one alone: honest batches have two sides in
+    some rounds, and one of few known-benign clients is on the smaller one more often than it is poisoned.
     """
     anchors = np.flatnonzero(trusted)
     if len(anchors) < _FEWEST_ANCHORS_TO_DOUBT:
@@ -146,8 +174,8 @@ def suspect_anchor(scene: Scene, trusted: Mask, alpha: float, known: Findings) -
     for at, anchor in enumerate(anchors):
         others = trusted.copy()
         others[anchor] = False
-        opposed = not known.common[anchor] >= 0
-        found = detect(scene, others, alpha / len(anchors), ~known.rejected, Searches(sides=opposed, parting=False))
+        searches = Searches(sides=not known.common[anchor] >= 0, parting=False, today_alone=False)
+        found = detect(scene, others, alpha / len(anchors), ~known.rejected, searches)
         evidence[at] = found.evidence[anchor] if found.rejected[anchor] else 0.0
     worst = int(evidence.argmax())
     return int(anchors[worst]) if evidence[worst] > 0 else None
@@ -212,7 +240,9 @@ def _reversed(
 ) -> bool:
     """Reject those who oppose the rest as a group; False where nobody does."""
     evidence = scene.evidence(alive, trusted)
-    reversal = reversed_group(evidence, trusted[alive], alpha, later=later, parting=searches.parting)
+    reversal = reversed_group(
+        evidence, trusted[alive], alpha, later=later, parting=searches.parting, today_alone=searches.today_alone
+    )
     found.common[alive] = reversal.common
     if not reversal.group.any():
         return False

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from encagg_cli.filters.anchored_views.parting import parting_loss, partings
 from encagg_cli.filters.anchored_views.sides import explanations, loss_of
 from encagg_cli.filters.anchored_views.signs import Quotient
+from encagg_cli.sketch.signs import SignCosines
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _LEAST_LOSS = 1e-6
+_BEYOND_LAW = 0.05  # of the cosines' square: 0 of Gaussian updates; of digits, .02 to .7, mostly above .1
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,22 @@ class Clarity:
             sides=1.0 / max(float(explanations(loss, anchors)[0][0]), _LEAST_LOSS),
             parting=float(np.exp(2.0 / len(anchors) * max(float(gains[0]), 0.0))) if len(gains) else 1.0,
         )
+
+
+def signs_tell(signs: SignCosines, cosines: Numbers) -> bool:
+    """Whether the updates' signs tell what the updates as they are, by their cosines (n, n), do not.
+
+    In the updates of networks, what clients differ in is large in some coordinates, while what all share stands in the
+    signs of most, so that signs tell sides far better. Not so where no coordinates are larger than others: of jointly
+    Gaussian ones, the cosine of signs follows from that of the updates (the arcsine law: Van Vleck and Middleton, Proc.
+    IEEE 54, 1966) up to the noise of a sample, and few axes along which clients differ are many by their signs. So
+    signs are looked at unless they obey that law.
+    """
+    others = ~np.eye(len(cosines), dtype=bool)
+    found = signs.cosines[others]
+    noise = (1.0 - found**2) / np.sqrt(np.maximum(np.outer(signs.counts, signs.counts)[others], 1.0))
+    beyond = (found - 2.0 / np.pi * np.arcsin(cosines[others])) ** 2 - noise
+    return bool(np.sum(beyond) > _BEYOND_LAW * np.sum(found**2))
 
 
 @dataclass(frozen=True)

@@ -71,10 +71,10 @@ class OwnHistory:
 
 
 class SidesHistory:
-    """The last `rounds` rounds' cosines, among the clients that were accepted or found reversed in them, and clarity.
+    """The last `rounds` rounds' cosines of the updates' signs, and how clear each was.
 
-    Whoever was rejected for something else has no part in what the others share. Rounds of more than 512 such clients
-    are not remembered.
+    Among the clients that were accepted or found reversed in it: whoever was rejected for something else has no part in
+    what the others share. Rounds of more than 512 such clients are not remembered.
     """
 
     def __init__(self, rounds: int) -> None:
@@ -105,7 +105,7 @@ class SidesHistory:
         state: dict[str, Any] = {_WINDOW: np.array([float(self.rounds)])}
         for index, (clients, cosines, clarity) in enumerate(self._seen):
             state[f"sides_{index}"] = json.dumps(clients)
-            state[f"sides_cosines_{index}"] = cosines
+            state[f"sides_sign_cosines_{index}"] = cosines
             state[f"sides_clarity_{index}"] = np.array([clarity.sides, clarity.parting])
         return state
 
@@ -119,7 +119,7 @@ class SidesHistory:
             if f"sides_{index}" not in state:
                 break
             clients = json.loads(state[f"sides_{index}"])
-            cosines = vector_of(state, f"sides_cosines_{index}", owner, (len(clients), len(clients)))
+            cosines = vector_of(state, f"sides_sign_cosines_{index}", owner, (len(clients), len(clients)))
             clarity = vector_of(state, f"sides_clarity_{index}", owner, (2,))
             if cosines is None or clarity is None:
                 raise UnusableInput(f"the state of {owner} does not say which side its clients were on")

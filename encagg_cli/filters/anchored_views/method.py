@@ -14,6 +14,7 @@ from encagg_cli.filters.verdict import REJECT_ABOVE
 from encagg_cli.settings import check_settings, setting
 from encagg_cli.sketch import GramNeed, Need, RoundSketch
 from encagg_cli.sketch.projection import ProjectionNeed, check_buckets
+from encagg_cli.sketch.signs import SignCosinesNeed
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -38,17 +39,18 @@ _WORDS = {
 
 @dataclass(kw_only=True)
 class AnchoredViews(Filter):
-    """Cut off whatever group stands apart, in any of eight views, from the side on which the known-benign clients are.
+    """Cut off whatever group stands apart, in any of ten views, from the side on which the known-benign clients are.
 
     1. *Copies*: uploads that coincide are rejected.
     2. *Views* (views.py): for every client, one number each on how alike it is to others, how close to its nearest
        neighbours and to the nearest known-benign upload, how much of it the others do not explain, absolutely and as a
-       share (ridge.py), where it lies on the first principal axis of the updates and of their directions, and how much
-       it has turned from its own accepted uploads of the last rounds, three at most (history.py).
+       share (ridge.py), where it lies on the first principal axis of the updates and of their directions; by the signs
+       of its coordinates alone, what share is not explained, and how near its nearest neighbour is; and how much it has
+       turned from its own accepted uploads of the last rounds, three at most (history.py).
     3. *Anchored split* (split.py): in each view, the split that most increases the likelihood of two groups over one,
        among those with all known-benign clients on one side. The clearest split, if clear enough, is cut off.
     4. *Reversed* (reversal.py): where no split is very clear, all clients are put on two sides, with what all share or
-       against it, so that the side of each is predicted best from the uploads of the others (sides.py). Who is on the
+       against it, so that the side of each is predicted best from the signs of the others (sides.py). Who is on the
        other side in every good explanation is rejected. Where nobody is, all clients are parted in two populations,
        and the one without the known-benign is rejected, if it is beyond chance and beyond any rival (parting.py).
        Both are looked at in this round, and in the last `history` rounds together (evidence.py).
@@ -65,7 +67,7 @@ class AnchoredViews(Filter):
 
     name: ClassVar[str] = "anchored-views"
     summary: ClassVar[str] = (
-        "whatever stands apart from the known-benign in any of eight views, or is against what all share"
+        "whatever stands apart from the known-benign in any of ten views, or is against what all share"
     )
     source: ClassVar[str] = "this project"
     grade: ClassVar[Grade] = "A"
@@ -85,7 +87,8 @@ class AnchoredViews(Filter):
         self._sides = SidesHistory(self.history)
 
     def needs(self) -> tuple[Need, ...]:
-        return (GramNeed(), self._projection()) if self.history else (GramNeed(),)
+        needs = (GramNeed(), SignCosinesNeed())
+        return (*needs, self._projection()) if self.history else needs
 
     def _projection(self) -> ProjectionNeed:
         return ProjectionNeed(self.buckets, self.seed)
@@ -101,10 +104,11 @@ class AnchoredViews(Filter):
                 threshold=REJECT_ABOVE,
                 weight=np.zeros(n),
             )
-        found = find(Scene(sketch.gram, self._recall(sketch)), context.trusted, self.alpha)
+        scene = Scene(sketch.gram, sketch[SignCosinesNeed()], self._recall(sketch))
+        found = find(scene, context.trusted, self.alpha)
         accepted = ~found.rejected
         if self.history:
-            self._remember(sketch, found, context.trusted)
+            self._remember(sketch, scene, found, context.trusted)
         reason = np.where(found.rejected, found.reason, np.where(context.trusted, "trusted", "kept"))
         return Decision(
             clients=sketch.clients,
@@ -135,10 +139,10 @@ class AnchoredViews(Filter):
         continuity = self._own.continuity(sketch.clients, sketch[self._projection()].rows)
         return Past(continuity, self._sides.rounds_of(sketch.clients))
 
-    def _remember(self, sketch: RoundSketch, found: Findings, trusted: Mask) -> None:
+    def _remember(self, sketch: RoundSketch, scene: Scene, found: Findings, trusted: Mask) -> None:
         self._own.remember(sketch.clients, sketch[self._projection()].rows, ~found.rejected)
         on_a_side = np.flatnonzero(~found.rejected | (found.reason == "reversed"))
-        cosines = sketch.gram.cosines[np.ix_(on_a_side, on_a_side)]
+        cosines = scene.telling[np.ix_(on_a_side, on_a_side)]
         self._sides.remember([sketch.clients[index] for index in on_a_side], cosines, trusted[on_a_side])
 
     def _plane(self, found: Findings) -> Numbers:

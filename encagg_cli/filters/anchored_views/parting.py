@@ -9,7 +9,7 @@ points, and however small it is beside the axes along which all clients differ.
 Among so many ways to part them some always look good. How good, is told by chance (rounds whose losses have the same
 spectrum, on random axes), and by rivals: honest classes part the known-benign as often as anybody else. And whoever
 shares what the near side has in common is of another class, more often than an attacker; who has the reverse of it,
-seldom.
+seldom, and need be less beyond chance.
 """
 
 from collections.abc import Sequence
@@ -25,11 +25,11 @@ from encagg_cli.filters.anchored_views.signs import Quotient, search
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-_BEYOND_CHANCE: Final = 8.0  # nats, at an alpha of .02
-_BEYOND_RIVALS: Final = 4.0
+_BEYOND_CHANCE: Final = 7.0  # nats, at an alpha of .02
+_BEYOND_RIVALS: Final = 3.0
 _LATER: Final = 0.5  # how much more of both, as a share, once somebody has been rejected
 _SHARING: Final = 10.0  # nats more of both for a group that shares in full what the near side has in common
-_LEAST_SHARE: Final = -0.3  # what counts at most, where a group has the reverse of it: those need less
+_LEAST_SHARE: Final = -0.3  # what counts at most, where a group has the reverse of it: chance makes few such groups
 _NEAR: Final = 3.0  # nats below the best parting, within which all must agree on who is far
 _FEWEST: Final = 2  # clients on the far side: a lone one's cannot be predicted from the others
 _DRAWS: Final = 3  # of rounds by chance
@@ -68,11 +68,12 @@ def parted(rounds: Sequence[Numbers], quotient: Quotient, anchors: Mask, alpha: 
     if not far.any():
         return nobody
     sharing = Sharing.of(rounds, signs[0] > 0, far)
-    more = 2.0 * float(np.log(0.02 / alpha)) + _SHARING * float(np.clip(sharing.mean, _LEAST_SHARE, 1.0))
-    times = 1.0 + _LATER * later
-    if gains[0] - _gain_of_rivals(quotient, anchors) < times * _BEYOND_RIVALS + more:
+    stricter, times = 2.0 * float(np.log(0.02 / alpha)), 1.0 + _LATER * later
+    for_sharing = _SHARING * float(np.clip(sharing.mean, 0.0, 1.0))
+    if gains[0] - _gain_of_rivals(quotient, anchors) < times * _BEYOND_RIVALS + stricter + for_sharing:
         return nobody
-    if gains[0] - gain_by_chance(quotient, anchors) < times * _BEYOND_CHANCE + more:
+    for_reverse = _SHARING * float(np.clip(sharing.mean, _LEAST_SHARE, 0.0))
+    if gains[0] - gain_by_chance(quotient, anchors) < times * _BEYOND_CHANCE + stricter + for_sharing + for_reverse:
         return nobody
     return far & sharing.guilty
 

@@ -19,7 +19,7 @@ Mask = NDArray[np.bool_]
 _NATS: Final = 4.0  # by which all explanations without a client's reversal must be worse
 _NATS_WITH_PAST: Final = 3.0
 _LATER: Final = 3.0  # how many more once somebody has been rejected
-_CLEAR: Final = 5.0  # nats by which a group's being on the other side must be clearer than what parts the known-benign
+_CLEAR: Final = 4.0  # nats by which a group's being on the other side must be clearer than what parts the known-benign
 _ONE_OF_THE_REST: Final = 0.25  # share of what is common from which a group opposes nobody
 
 
@@ -42,18 +42,23 @@ def required_nats(alpha: float, *, past: bool, later: bool) -> float:
     return (_NATS_WITH_PAST if past else _NATS) + 2.0 * float(np.log(0.02 / alpha)) + _LATER * later
 
 
-def reversed_group(evidence: Evidence, anchors: Mask, alpha: float, *, later: bool, parting: bool = True) -> Reversal:
+def reversed_group(
+    evidence: Evidence, anchors: Mask, alpha: float, *, later: bool, parting: bool = True, today_alone: bool = True
+) -> Reversal:
     """The group that opposes the others, by what is known of their uploads; `anchors` (n,) are not in it.
 
     This round is looked at by itself, for those who began today, and together with the past, where today does not say
     otherwise. With those who are certain to be on the other side goes their group, and where nobody is, a group may be,
-    or may be a population of its own (parting.py), if `parting` is asked for.
+    or may be a population of its own (parting.py), if `parting` is asked for. What this round says by itself against
+    the past does not count unless `today_alone` is asked for, too.
     """
     cosines = evidence.cosines[0]
     today = Sides(evidence.losses[0], anchors)
     told_by = [(today, evidence.cosines[:1])]
-    group = today.flipped(required_nats(alpha, past=False, later=later))
-    group &= _common(cosines, group) < 0
+    group = np.zeros(len(anchors), dtype=bool)
+    if today_alone or len(evidence.cosines) == 1:
+        group = today.flipped(required_nats(alpha, past=False, later=later))
+        group &= _common(cosines, group) < 0
     if len(evidence.cosines) > 1:
         loss, weights = evidence.together(anchors)
         lately = Sides(loss, anchors)

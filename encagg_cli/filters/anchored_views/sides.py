@@ -2,10 +2,11 @@
 
 Honest updates differ most along a few axes: which classes a client has, what its last batch was. The step that all of
 them share is small beside that, and a client who reverses its update, or only the shared part of it, lies inside the
-honest cloud of every plane. So the sides are found all at once, as the signs `s` with `s = +1` for the known-benign
-that are explained best:
+honest cloud of every plane. So the sides `s` of ±1 are found all at once, with `s = +1` for the known-benign, as
+those that are explained best. Uploads are known here by the signs of their coordinates: the step stands in all of them,
+and what clients differ in is large in some (sketch/signs.py). An explanation is good
 
-- *by everybody*: the sign of each client is predicted from its upload, by the ridge regression of the others' signs
+- *by everybody*: the side of each client is predicted from its upload, by the ridge regression of the others' sides
   on their uploads. The loss is the mean square of these leave-one-out errors (PRESS; Allen, Technometrics 1974), and
   `-n/2 log(loss)` the log-likelihood of a choice of sides, up to a constant. Ridge regression holds back the axes along
   which clients differ most, whatever they are.
@@ -46,7 +47,7 @@ _TINY: Final = 1e-9
 
 
 def loss_of(cosines: Numbers) -> Numbers:
-    """(n, n) the loss of a round as a quadratic form of signs, from the cosines (n, n) of its uploads.
+    """(n, n) the loss of a round as a quadratic form of sides, from the cosines (n, n) of its uploads.
 
     Zero for clients that were not there, whose cosines are NaN.
     """

@@ -15,7 +15,7 @@ _NEAREST = 3
 _STEADIEST = 1.02  # less a cosine of 1: two uploads of a client are never quite the same
 _UNLIKE = 0.25  # cosine below which an upload has nothing of its past
 FEWEST = 6  # clients among which groups can be told apart
-_CHOSEN = 1.5  # how much clearer a split must be on an axis that the round itself has chosen
+_CHOSEN = 1.5  # how much clearer a split must be by what the round itself has chosen: an axis, one neighbour of all
 _TINY = 1e-6  # relative to the round's own median: what logarithms are kept above
 
 
@@ -55,9 +55,24 @@ def views_of(gram: Gram, alive: NDArray[np.intp]) -> tuple[View, ...]:
         View("likeness", likeness, "unrelated", "colluding"),
         View("neighbour distance", neighbour, "colluding", "distant"),
         View("unexplained part", _log(gram.norms[alive] * np.sqrt(share)), "colluding", "unrelated"),
-        View("unexplained share", 0.5 * np.log(np.maximum(share, _TINY**2)), "colluding", "unrelated"),
+        View("unexplained share", _log_of_share(share), "colluding", "unrelated"),
         View("principal axis", axis, "separate", "separate", fewest=2, bar=_CHOSEN),
         View("principal direction", direction, "separate", "separate", fewest=2, bar=_CHOSEN),
+    )
+
+
+def views_of_signs(cosines: Numbers) -> tuple[View, ...]:
+    """The views of the updates' signs, by their cosines (n, n), in which no few coordinates outweigh the rest.
+
+    Noise that is small beside the largest coordinates turns the signs of most. Of many pairs of honest clients, the
+    nearest may be of one class by chance.
+    """
+    others = cosines.copy()
+    np.fill_diagonal(others, -1.0)
+    nearest = np.log(np.maximum(1.0 - others.max(axis=1), _TINY))
+    return (
+        View("sign unexplained share", _log_of_share(unexplained_shares(cosines)), "colluding", "unrelated"),
+        View("nearest signs", nearest, "colluding", "", fewest=2, bar=_CHOSEN),
     )
 
 
@@ -88,6 +103,12 @@ def own_past(continuity: Numbers, anchors: Mask) -> View | None:
     turned = np.where(known, np.log(_STEADIEST - np.where(known, continuity, 0.0)), 0.0)
     turned = np.where(known, turned, np.median(turned[known]))
     return View("own past", turned, "", "changed", known & (np.where(known, continuity, 1.0) < _UNLIKE))
+
+
+def _log_of_share(share: Numbers) -> Numbers:
+    """(n,) logarithm of the root of a share of a square."""
+    logarithm: Numbers = 0.5 * np.log(np.maximum(share, _TINY**2))
+    return logarithm
 
 
 def _log(values: Numbers) -> Numbers:

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from encagg_cli.filters.anchored_views.evidence import Clarity, EarlierRound, Evidence
+from encagg_cli.filters.anchored_views.evidence import Clarity, EarlierRound, Evidence, signs_tell
 from encagg_cli.filters.anchored_views.parting import parting_loss, partings
 from encagg_cli.filters.anchored_views.reversal import reversed_group
 from encagg_cli.filters.anchored_views.sides import Sides, explanations, loss_of
+from encagg_cli.sketch import ArraySource, GramNeed, sketch_round
+from encagg_cli.sketch.signs import SignCosines, SignCosinesNeed
 
 N, K, D = 30, 4, 400
 ANCHORS = np.arange(N) < K
@@ -133,3 +135,47 @@ def test_nobody_is_accused_against_what_the_rounds_say_of_each(past: bool, monke
     answers = iter([ATTACKERS & (not past), ATTACKERS.copy()])  # of this round alone, and of all together
     monkeypatch.setattr(Sides, "flipped", lambda *_: next(answers))
     assert not reversed_group(evidence, ANCHORS, 0.02, later=False, parting=False).group.any()
+
+
+def updates_of(seed: int, *, concentrated: bool) -> np.ndarray:
+    """What all share, and what clients differ in: along many axes, of few coordinates or of all."""
+    random = np.random.default_rng(seed)
+    share = 0.1 if concentrated else 1.0
+    axes = random.standard_normal((15, D)) * (random.random(D) < share) / np.sqrt(share)
+    rows = 0.3 * random.standard_normal(D) + random.standard_normal((N, 15)) @ axes + random.standard_normal((N, D))
+    return np.where(ATTACKERS[:, None], -rows, rows)
+
+
+def both(updates: np.ndarray) -> tuple[SignCosines, np.ndarray]:
+    source = ArraySource(updates.astype(np.float32), [f"{row:02d}" for row in range(N)], ANCHORS)
+    sketch = sketch_round(source, [GramNeed(), SignCosinesNeed()])
+    return sketch[SignCosinesNeed()], sketch.gram.cosines
+
+
+@pytest.mark.parametrize("axes", [0, 1, 6])
+@pytest.mark.parametrize("size", [60, 400, 4000])
+def test_signs_of_gaussian_updates_tell_nothing_more(size: int, axes: int):
+    for seed in range(3):
+        random = np.random.default_rng(seed)
+        differences = random.standard_normal((N, axes)) @ random.standard_normal((axes, size))
+        assert not signs_tell(*both(differences + random.standard_normal((N, size))))
+
+
+def test_signs_of_equal_updates_tell_nothing_more():
+    for updates in (np.zeros((N, D)), np.ones((N, D))):
+        assert not signs_tell(*both(updates))
+
+
+def test_signs_tell_sides_where_clients_differ_in_few_coordinates():
+    """And are not looked at where clients differ in all coordinates alike."""
+    right = []
+    for seed in range(6):
+        assert not signs_tell(*both(updates_of(seed, concentrated=False)))
+        signs, cosines = both(updates_of(seed, concentrated=True))
+        assert signs_tell(signs, cosines)
+        evidence = [Evidence.of(each, ANCHORS) for each in (signs.cosines, cosines)]
+        groups = [reversed_group(each, ANCHORS, 0.02, later=False).group for each in evidence]
+        right.append([float((group == ATTACKERS).mean()) for group in groups])
+    by_signs, by_updates = np.mean(right, axis=0)
+    assert by_signs > 0.95
+    assert by_signs > by_updates + 0.1

@@ -59,11 +59,13 @@ def test_without_memory_the_same_attack_passes():
     assert method.state_dict() == {}
 
 
-def test_honest_clients_that_go_on_as_before_lose_nobody():
-    method = filters.get("anchored-views")
-    assert all(
-        method.decide(updates, trusted=range(K)).accepted.all() for updates in clients_with_ways_of_their_own(6, 2)
-    )
+def test_honest_clients_that_go_on_as_before_lose_no_more_than_alpha():
+    lost = []
+    for seed in range(4):
+        method = filters.get("anchored-views")
+        decisions = [method.decide(updates, trusted=range(K)) for updates in clients_with_ways_of_their_own(6, seed)]
+        lost += [float((~decision.accepted[K:]).mean()) for decision in decisions]
+    assert np.mean(lost) <= 0.02
 
 
 def test_a_replay_goes_on_from_its_state():
@@ -88,7 +90,7 @@ def test_a_client_is_held_against_its_own_uploads_of_three_rounds_at_most():
             method.decide(updates, trusted=range(K))
         kept = [name for name in method.state_dict() if name.startswith("clients_")]
         assert len(kept) == rounds
-        assert len([name for name in method.state_dict() if name.startswith("sides_cosines_")]) == min(history, 5)
+        assert len([name for name in method.state_dict() if name.startswith("sides_sign_cosines_")]) == min(history, 5)
 
 
 def test_a_state_of_other_settings_is_refused():
@@ -140,7 +142,7 @@ def test_sides_survive_in_a_state():
     for kept, again in zip(history.rounds_of(["a", "b"]), other.rounds_of(["a", "b"]), strict=True):
         assert np.array_equal(kept.cosines, again.cosines, equal_nan=True)
         assert kept.clarity == again.clarity
-    for missing in ("sides_cosines_1", "sides_clarity_0"):
+    for missing in ("sides_sign_cosines_1", "sides_clarity_0"):
         damaged = history.state()
         del damaged[missing]
         with pytest.raises(UnusableInput, match="which side"):

@@ -10,6 +10,7 @@ from encagg_cli.filters.anchored_views import detector, in_words
 from encagg_cli.filters.anchored_views.detector import Findings, Scene, Searches, copied, detect, required_gain
 from encagg_cli.filters.anchored_views.views import View
 from encagg_cli.sketch import ArraySource, GramNeed, sketch_round
+from encagg_cli.sketch.signs import SignCosinesNeed
 
 N, K, D = 40, 5, 300
 ATTACKERS = np.arange(28, N)
@@ -25,6 +26,12 @@ def honest(seed: int = 0, *, spread: float = 1.0) -> np.ndarray:
 
 def decide(updates: np.ndarray, text: str = "anchored-views", trusted=range(K), **options) -> Decision:
     return filters.get(text).decide(updates, trusted=list(trusted), **options)
+
+
+def scene_of(updates: np.ndarray, trusted: np.ndarray) -> Scene:
+    source = ArraySource(updates.astype(np.float32), [f"{i:02d}" for i in range(len(updates))], trusted)
+    sketch = sketch_round(source, [GramNeed(), SignCosinesNeed()])
+    return Scene(sketch.gram, sketch[SignCosinesNeed()])
 
 
 def attacked(name: str, seed: int = 0) -> np.ndarray:
@@ -125,9 +132,6 @@ def test_alpha_sets_how_clear_a_cut_must_be():
 
 def test_a_view_can_ask_for_a_clearer_split(monkeypatch: pytest.MonkeyPatch):
     updates = honest()
-    gram = sketch_round(
-        ArraySource(updates.astype(np.float32), [f"{i:02d}" for i in range(N)], np.arange(N) < K), [GramNeed()]
-    ).gram
     values = np.random.default_rng(1).standard_normal(N) + np.where(np.arange(N) < 28, 0.0, 8.0)
     cut = []
     for bar in (1.0, 100.0):
@@ -136,19 +140,17 @@ def test_a_view_can_ask_for_a_clearer_split(monkeypatch: pytest.MonkeyPatch):
             return (View("made up", values[alive], "", "separate", bar=bar),)
 
         monkeypatch.setattr(detector, "views_of", views_of)
-        cut.append(
-            np.flatnonzero(
-                detect(Scene(gram), np.arange(N) < K, 0.02, searches=Searches(sides=False)).rejected
-            ).tolist()
-        )
+        found = detect(scene_of(updates, np.arange(N) < K), np.arange(N) < K, 0.02, searches=Searches(sides=False))
+        cut.append(np.flatnonzero(found.rejected).tolist())
     assert cut == [ATTACKERS.tolist(), []]
 
 
-def test_neither_order_nor_scale_nor_rotation_matters():
+def test_neither_order_nor_scale_nor_the_names_and_signs_of_coordinates_matter():
     updates = attacked("noisy colluders", 4)
     decision = decide(updates)
-    rotation = np.linalg.qr(np.random.default_rng(5).standard_normal((D, D)))[0]
-    for changed in (updates * 1e-3, updates * 1e4, updates @ rotation):
+    rng = np.random.default_rng(5)
+    turned = updates[:, rng.permutation(D)] * rng.choice([-1.0, 1.0], D)
+    for changed in (updates * 1e-3, updates * 1e4, turned):
         other = decide(changed)
         assert np.array_equal(other.accepted, decision.accepted)
         assert other.reason == decision.reason
@@ -230,7 +232,7 @@ def test_copying_a_known_benign_upload_does_not_bring_it_into_disrepute():
 
 
 def test_an_anchor_that_has_what_all_share_is_not_tried_for_reversal(monkeypatch: pytest.MonkeyPatch):
-    """Nor is any anchor tried for being of another population."""
+    """Nor is any anchor tried for being of another population, or for this round alone."""
     tried = []
 
     def detect(_: object, others: np.ndarray, alpha: float, among: np.ndarray, searches: Searches) -> Findings:
@@ -240,13 +242,12 @@ def test_an_anchor_that_has_what_all_share_is_not_tried_for_reversal(monkeypatch
     monkeypatch.setattr(detector, "detect", detect)
     known = Findings.none(8)
     known.common[:] = [0.5, -0.5, np.nan, *[1.0] * 5]
-    gram = sketch_round(
-        ArraySource(honest()[:8].astype(np.float32), list("abcdefgh"), np.arange(8) < 3), [GramNeed()]
-    ).gram
-    assert detector.suspect_anchor(Scene(gram), np.arange(8) < 3, 0.03, known) is None
+    scene = scene_of(honest()[:8], np.arange(8) < 3)
+    assert detector.suspect_anchor(scene, np.arange(8) < 3, 0.03, known) is None
     assert [(anchor, searches.sides, searches.parting) for anchor, searches, _, _ in tried] == [
         (0, False, False),
         (1, True, False),
         (2, True, False),
     ]
     assert all(alpha == pytest.approx(0.01) and everybody for _, _, alpha, everybody in tried)
+    assert not any(searches.today_alone for _, searches, _, _ in tried)

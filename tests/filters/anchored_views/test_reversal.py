@@ -106,6 +106,16 @@ def test_who_begins_today_is_found_despite_an_honest_past():
     assert group_of(today, tuple(honest_updates(seed) for seed in (1, 2, 3))).tolist() == attackers.tolist()
 
 
+def test_who_begins_today_is_let_pass_where_this_round_alone_does_not_count():
+    """But for the first round, which has no other to be told by."""
+    attackers = np.arange(N) >= 22
+    today = honest_updates(0) * np.where(attackers, -1.0, 1.0)[:, None]
+    past = tuple(honest_updates(seed) for seed in (1, 2, 3))
+    how = {"alpha": 0.02, "later": False, "parting": False, "today_alone": False}
+    assert not reversed_group(evidence_of(today, past), np.arange(N) < K, **how).group.any()
+    assert reversed_group(evidence_of(today), np.arange(N) < K, **how).group.tolist() == attackers.tolist()
+
+
 def test_the_common_part_tells_the_sides():
     attackers = np.arange(N) >= 22
     updates = keep_and_reverse(honest_updates(0), attackers)
@@ -124,12 +134,12 @@ def test_a_looser_alpha_asks_for_less():
 @pytest.mark.parametrize(
     ("nats", "share", "how", "found"),
     [
-        (5.1, -1.0, {}, True),
+        (4.1, -1.0, {}, True),
         (50.0, 1.0, {}, False),
-        (4.9, -1.0, {}, False),
-        (5.1, -1.0, {"alpha": 0.005}, False),
-        (4.9, -1.0, {"alpha": 0.1}, True),
-        (5.1, -1.0, {"later": True}, False),
+        (3.9, -1.0, {}, False),
+        (4.1, -1.0, {"alpha": 0.005}, False),
+        (3.9, -1.0, {"alpha": 0.1}, True),
+        (4.1, -1.0, {"later": True}, False),
         (50.0, -1.0, {"parting": False}, False),
     ],
 )
@@ -170,10 +180,10 @@ def test_disagreeing_anchors_reject_nobody():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_known_benign_client_that_reverses_what_is_shared_is_suspected(seed: int):
+@pytest.mark.parametrize("differences", [2.0, 8.0])
+def test_a_known_benign_client_that_reverses_what_is_shared_is_suspected(differences: float, seed: int):
     attackers = np.isin(np.arange(N), [0, *range(20, N)])
-    decision = filters.get("anchored-views").decide(
-        keep_and_reverse(honest_updates(seed), attackers), trusted=range(K + 1)
-    )
+    updates = keep_and_reverse(honest_updates(seed, differences=differences), attackers)
+    decision = filters.get("anchored-views").decide(updates, trusted=range(K + 1))
     assert decision.reason[0] == "suspect-anchor"
     assert (~decision.accepted).tolist() == attackers.tolist()

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from encagg_cli.filters.anchored_views.views import View, nearest_known_benign, own_past, views_of
-from encagg_cli.sketch import ArraySource, Gram, GramNeed, sketch_round
+from encagg_cli.filters.anchored_views.views import View, nearest_known_benign, own_past, views_of, views_of_signs
+from encagg_cli.sketch import ArraySource, GramNeed, RoundSketch, sketch_round
+from encagg_cli.sketch.signs import SignCosinesNeed
 
 N = 9
 ALIVE = np.array([0, 1, 2, 4, 5, 6, 8])
@@ -18,18 +19,20 @@ def updates() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def views(updates: np.ndarray) -> dict[str, np.ndarray]:
-    return {view.name: view.values for view in all_views(gram_of(updates), ALIVE, TRUSTED)}
+    return {view.name: view.values for view in all_views(updates, ALIVE, TRUSTED)}
 
 
-def all_views(gram: Gram, alive: np.ndarray, trusted: np.ndarray) -> list[View]:
-    nearest = nearest_known_benign(gram, alive, trusted)
+def all_views(updates: np.ndarray, alive: np.ndarray, trusted: np.ndarray) -> list[View]:
+    sketch = sketch_of(updates, trusted)
+    nearest = nearest_known_benign(sketch.gram, alive, trusted)
     assert nearest is not None
-    return [*views_of(gram, alive), nearest]
+    of_signs = views_of_signs(sketch[SignCosinesNeed()][alive].cosines)
+    return [*views_of(sketch.gram, alive), *of_signs, nearest]
 
 
-def gram_of(updates: np.ndarray) -> Gram:
-    source = ArraySource(updates, tuple(f"c{i}" for i in range(len(updates))), TRUSTED)
-    return sketch_round(source, [GramNeed()]).gram
+def sketch_of(updates: np.ndarray, trusted: np.ndarray) -> RoundSketch:
+    source = ArraySource(updates.astype(np.float32), tuple(f"{i:02d}" for i in range(len(updates))), trusted)
+    return sketch_round(source, [GramNeed(), SignCosinesNeed()])
 
 
 def distances(rows: np.ndarray) -> np.ndarray:
@@ -38,21 +41,33 @@ def distances(rows: np.ndarray) -> np.ndarray:
 
 def test_the_unexplained_part_is_what_a_regression_on_the_others_leaves(updates, views):
     rows = updates[ALIVE].astype(np.float64)
-    units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    ridge = 0.1 * float(np.median(np.linalg.eigvalsh(units @ units.T)))
     for at in range(len(ALIVE)):
-        others = np.delete(units, at, axis=0)
-        weights = np.linalg.solve(others @ others.T + ridge * np.eye(len(others)), others @ units[at])
-        left = np.sum((units[at] - weights @ others) ** 2) + ridge * (weights @ weights + 1.0)
+        left = unexplained(rows, at)
         assert views["unexplained share"][at] == pytest.approx(0.5 * np.log(left), abs=1e-5)
         part = np.log(np.linalg.norm(rows[at])) + 0.5 * np.log(left)
         assert views["unexplained part"][at] == pytest.approx(part, abs=1e-5)
+        of_signs = 0.5 * np.log(unexplained(np.sign(rows), at))
+        assert views["sign unexplained share"][at] == pytest.approx(of_signs, abs=1e-5)
+
+
+def unexplained(rows: np.ndarray, at: int) -> float:
+    units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    ridge = 0.1 * float(np.median(np.linalg.eigvalsh(units @ units.T)))
+    others = np.delete(units, at, axis=0)
+    weights = np.linalg.solve(others @ others.T + ridge * np.eye(len(others)), others @ units[at])
+    return float(np.sum((units[at] - weights @ others) ** 2) + ridge * (weights @ weights + 1.0))
 
 
 def test_likeness_is_the_root_mean_square_cosine(updates, views):
     rows = updates[ALIVE] / np.linalg.norm(updates[ALIVE], axis=1, keepdims=True)
     cosines = rows @ rows.T - np.eye(len(rows))
     assert views["likeness"] == pytest.approx(np.log(np.sqrt((cosines**2).mean(axis=1))), abs=1e-4)
+
+
+def test_nearest_signs_are_those_of_one_other_client(updates, views):
+    signs = np.sign(updates[ALIVE])
+    opposed = [min((signs[at] != row).mean() for row in np.delete(signs, at, axis=0)) for at in range(len(ALIVE))]
+    assert views["nearest signs"] == pytest.approx(np.log(2 * np.array(opposed)), abs=1e-6)
 
 
 def test_neighbour_distance_is_to_the_three_nearest(updates, views):
@@ -76,14 +91,14 @@ def test_principal_axes_are_those_of_the_updates_and_of_their_directions(updates
 
 
 def test_one_known_benign_client_leaves_out_what_compares_them_with_each_other(updates):
-    assert nearest_known_benign(gram_of(updates), ALIVE, np.arange(N) == 1) is None
+    assert nearest_known_benign(sketch_of(updates, TRUSTED).gram, ALIVE, np.arange(N) == 1) is None
 
 
 def test_an_absurdly_large_update_and_an_empty_one_leave_every_view_finite(updates):
     hostile = updates.copy()
     hostile[0] *= np.float32(1e30)
     hostile[2] = 0.0
-    for view in all_views(gram_of(hostile), np.arange(N), TRUSTED):
+    for view in all_views(hostile, np.arange(N), TRUSTED):
         assert np.isfinite(view.values).all(), view.name
 
 
@@ -103,14 +118,11 @@ def test_own_past_needs_a_past_of_two_known_benign_clients():
     assert own_past(continuity, np.arange(8) < 3) is None
 
 
-def test_it_takes_two_to_stand_apart_on_an_axis_that_clients_make_themselves():
+def test_it_takes_two_to_stand_apart_by_what_clients_choose_themselves():
     updates = np.random.default_rng(0).standard_normal((12, 40))
     updates[5] += 30.0  # it makes the first axis by itself
     trusted = np.arange(12) < 4
-    gram = sketch_round(
-        ArraySource(updates.astype(np.float32), [f"{i:02d}" for i in range(12)], trusted), [GramNeed()]
-    ).gram
-    views = all_views(gram, np.arange(12), trusted)
-    chosen = {"principal axis", "principal direction"}
+    views = all_views(updates, np.arange(12), trusted)
+    chosen = {"principal axis", "principal direction", "nearest signs"}
     assert {view.name for view in views if view.fewest > 1} == chosen
     assert {view.name for view in views if view.bar > 1} == chosen
