@@ -57,10 +57,17 @@ def test_nothing_sticks_out_sideways(browser: Any, traced_page: Path, width: int
 
 def test_pictures_follow_the_width_of_the_window(browser: Any, page: Path) -> None:
     browser.open(page)
-    before = browser.find("#chart-matrix svg").size["width"]
+
+    def width() -> float:
+        """Asked in one go: a chart that follows the window is drawn anew, and an element found before is gone."""
+        script = "return document.querySelector('#chart-matrix svg')?.getBoundingClientRect().width ?? Infinity"
+        return float(browser.driver.execute_script(script) or "inf")
+
+    browser.wait(lambda: width() < float("inf"))
+    before = width()
     size = {"width": 700, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    browser.wait(lambda: browser.find("#chart-matrix svg").size["width"] < before - 300)
+    browser.wait(lambda: width() < before - 300)
 
 
 CONTRASTS = """

@@ -16,7 +16,7 @@ Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _LEAST_LOSS = 1e-6
-_BEYOND_LAW = 0.05  # of the cosines' square: 0 of Gaussian updates; of digits, .02 to .7, mostly above .1
+_BEYOND_LAW = 0.01  # of the cosines' square: 0 of Gaussian updates; .02 to .7 of digits, mostly above .1
 
 
 @dataclass(frozen=True)
