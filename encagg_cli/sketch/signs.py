@@ -86,9 +86,7 @@ class SignCosinesNeed(Need):
     def total(self, sums: Partial, header: Header) -> SignCosines:
         agreement = np.asarray(sums["agreement"], dtype=np.float64)
         counts = np.diag(agreement).copy()
-        cosines = agreement / np.sqrt(np.maximum(np.outer(counts, counts), 1.0))
-        np.fill_diagonal(cosines, counts > 0)
-        return SignCosines(cosines, counts)
+        return SignCosines(agreement / np.sqrt(np.maximum(np.outer(counts, counts), 1.0)), counts)
 
     def working_bytes(self, header: Header, columns: int) -> int:
         n = len(header.clients)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from encagg_cli import filters
 from encagg_cli.filters.anchored_views.evidence import Clarity, EarlierRound, Evidence, signs_tell
 from encagg_cli.filters.anchored_views.parting import parting_loss, partings
 from encagg_cli.filters.anchored_views.reversal import reversed_group
@@ -179,3 +180,12 @@ def test_signs_tell_sides_where_clients_differ_in_few_coordinates():
     by_signs, by_updates = np.mean(right, axis=0)
     assert by_signs > 0.95
     assert by_signs > by_updates + 0.1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_filter_looks_at_signs_where_they_tell_more(seed: int):
+    decision = filters.get("anchored-views").decide(updates_of(seed, concentrated=True), trusted=range(K))
+    assert (~decision.accepted).tolist() == ATTACKERS.tolist()
+    assert "view nearest signs" in decision.trace
+    other = filters.get("anchored-views").decide(updates_of(seed, concentrated=False), trusted=range(K))
+    assert "view nearest signs" not in other.trace
