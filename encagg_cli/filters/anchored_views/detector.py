@@ -80,10 +80,12 @@ class Past:
 
     continuity   (n,) each upload's likeness to the client's own recent ones, NaN where it has none; None: not kept
     rounds       that tell who was on which side (evidence.py)
+    accused      (n,) masks who was found reversed in one of them; None: nobody
     """
 
     continuity: Numbers | None = None
     rounds: Sequence[EarlierRound] = ()
+    accused: Mask | None = None
 
 
 @dataclass(frozen=True)
@@ -132,12 +134,14 @@ class Scene:
 class Searches:
     """What is looked for (reversal.py): `sides`, who opposes the rest.
 
-    With `parting`, also groups without a sure member; with `today_alone`, also who does so in this round only.
+    With `parting`, also groups without a sure member; with `today_alone`, also who does so in this round only; with
+    `accused`, also who did so in earlier ones, and a little now.
     """
 
     sides: bool = True
     parting: bool = True
     today_alone: bool = True
+    accused: bool = True
 
 
 def detect(
@@ -174,7 +178,7 @@ def suspect_anchor(scene: Scene, trusted: Mask, alpha: float, known: Findings) -
     for at, anchor in enumerate(anchors):
         others = trusted.copy()
         others[anchor] = False
-        searches = Searches(sides=not known.common[anchor] >= 0, parting=False, today_alone=False)
+        searches = Searches(sides=not known.common[anchor] >= 0, parting=False, today_alone=False, accused=False)
         found = detect(scene, others, alpha / len(anchors), ~known.rejected, searches)
         evidence[at] = found.evidence[anchor] if found.rejected[anchor] else 0.0
     worst = int(evidence.argmax())
@@ -240,8 +244,15 @@ def _reversed(
 ) -> bool:
     """Reject those who oppose the rest as a group; False where nobody does."""
     evidence = scene.evidence(alive, trusted)
+    accused = scene.past.accused if searches.accused else None
     reversal = reversed_group(
-        evidence, trusted[alive], alpha, later=later, parting=searches.parting, today_alone=searches.today_alone
+        evidence,
+        trusted[alive],
+        alpha,
+        later=later,
+        parting=searches.parting,
+        today_alone=searches.today_alone,
+        accused=None if accused is None else accused[alive],
     )
     found.common[alive] = reversal.common
     if not reversal.group.any():

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -70,8 +71,18 @@ class OwnHistory:
         self._seen = int(seen[0])
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """A round that is remembered: its `clients`, their cosines, how clear it was, and who of them was reversed."""
+
+    clients: list[str]
+    cosines: NDArray[np.float32]
+    clarity: Clarity
+    reversed: frozenset[str]
+
+
 class SidesHistory:
-    """The last `rounds` rounds' cosines of the updates' signs, and how clear each was.
+    """The last `rounds` rounds' cosines of the updates' signs, how clear each was, and who was found reversed.
 
     Among the clients that were accepted or found reversed in it: whoever was rejected for something else has no part in
     what the others share. Rounds of more than 512 such clients are not remembered.
@@ -79,34 +90,41 @@ class SidesHistory:
 
     def __init__(self, rounds: int) -> None:
         self.rounds = rounds
-        self._seen: list[tuple[list[str], NDArray[np.float32], Clarity]] = []
+        self._seen: list[_Seen] = []
 
     def rounds_of(self, clients: Sequence[str]) -> list[EarlierRound]:
         """The remembered rounds, the oldest first, as far as these `clients` were there."""
         earlier = []
-        for known, cosines, clarity in self._seen:
-            place = {client: index for index, client in enumerate(known)}
+        for seen in self._seen:
+            place = {client: index for index, client in enumerate(seen.clients)}
             index = np.array([place.get(client, -1) for client in clients], dtype=np.intp)
             absent = index < 0
             if not absent.all():
-                aligned = np.where(absent | absent[:, None], np.nan, cosines[np.ix_(index, index)].astype(np.float64))
-                earlier.append(EarlierRound(aligned, clarity))
+                known = seen.cosines[np.ix_(index, index)].astype(np.float64)
+                earlier.append(EarlierRound(np.where(absent | absent[:, None], np.nan, known), seen.clarity))
         return earlier
 
-    def remember(self, clients: Sequence[str], cosines: Numbers, anchors: Mask) -> None:
-        """Take note of a round, and forget the oldest; `anchors` (n,) were known-benign."""
-        if 0 < len(clients) <= _MOST_CLIENTS:
-            self._add(list(clients), cosines.astype(np.float32), Clarity.of(cosines, anchors))
+    def accused(self, clients: Sequence[str]) -> Mask:
+        """(n,) who of these `clients` was found reversed in a remembered round."""
+        accused: frozenset[str] = frozenset().union(*(seen.reversed for seen in self._seen))
+        return np.array([client in accused for client in clients], dtype=bool)
 
-    def _add(self, clients: list[str], cosines: NDArray[np.float32], clarity: Clarity) -> None:
-        self._seen = [*self._seen, (clients, cosines, clarity)][-self.rounds :]
+    def remember(self, clients: Sequence[str], cosines: Numbers, anchors: Mask, reversed_: Mask) -> None:
+        """Take note of a round, and forget the oldest; `anchors` (n,) were known-benign, `reversed_` (n,) found so."""
+        if 0 < len(clients) <= _MOST_CLIENTS:
+            found = frozenset(client for client, yes in zip(clients, reversed_, strict=True) if yes)
+            self._add(_Seen(list(clients), cosines.astype(np.float32), Clarity.of(cosines, anchors), found))
+
+    def _add(self, seen: _Seen) -> None:
+        self._seen = [*self._seen, seen][-self.rounds :]
 
     def state(self) -> dict[str, Any]:
         state: dict[str, Any] = {_WINDOW: np.array([float(self.rounds)])}
-        for index, (clients, cosines, clarity) in enumerate(self._seen):
-            state[f"sides_{index}"] = json.dumps(clients)
-            state[f"sides_sign_cosines_{index}"] = cosines
-            state[f"sides_clarity_{index}"] = np.array([clarity.sides, clarity.parting])
+        for index, seen in enumerate(self._seen):
+            state[f"sides_{index}"] = json.dumps(seen.clients)
+            state[f"sides_sign_cosines_{index}"] = seen.cosines
+            state[f"sides_clarity_{index}"] = np.array([seen.clarity.sides, seen.clarity.parting])
+            state[f"sides_reversed_{index}"] = json.dumps(sorted(seen.reversed))
         return state
 
     def restore(self, state: Mapping[str, Any], owner: str) -> None:
@@ -121,6 +139,7 @@ class SidesHistory:
             clients = json.loads(state[f"sides_{index}"])
             cosines = vector_of(state, f"sides_sign_cosines_{index}", owner, (len(clients), len(clients)))
             clarity = vector_of(state, f"sides_clarity_{index}", owner, (2,))
-            if cosines is None or clarity is None:
+            if cosines is None or clarity is None or f"sides_reversed_{index}" not in state:
                 raise UnusableInput(f"the state of {owner} does not say which side its clients were on")
-            self._add(clients, cosines.astype(np.float32), Clarity(float(clarity[0]), float(clarity[1])))
+            found = frozenset(json.loads(state[f"sides_reversed_{index}"]))
+            self._add(_Seen(clients, cosines.astype(np.float32), Clarity(float(clarity[0]), float(clarity[1])), found))

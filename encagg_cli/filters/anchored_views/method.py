@@ -53,7 +53,8 @@ class AnchoredViews(Filter):
        against it, so that the side of each is predicted best from the signs of the others (sides.py). Who is on the
        other side in every good explanation is rejected. Where nobody is, all clients are parted in two populations,
        and the one without the known-benign is rejected, if it is beyond chance and beyond any rival (parting.py).
-       Both are looked at in this round, and in the last `history` rounds together (evidence.py).
+       Both are looked at in this round, and in the last `history` rounds together (evidence.py); and who was found
+       reversed in one of those is rejected without a search, while it has nothing of what all share.
     5. Again from 2, with a higher bar, until nothing stands out.
 
     How clear is clear enough follows from `alpha`, by null distributions measured once (detector.py), and for sides and
@@ -137,13 +138,15 @@ class AnchoredViews(Filter):
         if not self.history:
             return Past()
         continuity = self._own.continuity(sketch.clients, sketch[self._projection()].rows)
-        return Past(continuity, self._sides.rounds_of(sketch.clients))
+        return Past(continuity, self._sides.rounds_of(sketch.clients), self._sides.accused(sketch.clients))
 
     def _remember(self, sketch: RoundSketch, scene: Scene, found: Findings, trusted: Mask) -> None:
         self._own.remember(sketch.clients, sketch[self._projection()].rows, ~found.rejected)
-        on_a_side = np.flatnonzero(~found.rejected | (found.reason == "reversed"))
+        is_reversed = found.reason == "reversed"
+        on_a_side = np.flatnonzero(~found.rejected | is_reversed)
         cosines = scene.telling[np.ix_(on_a_side, on_a_side)]
-        self._sides.remember([sketch.clients[index] for index in on_a_side], cosines, trusted[on_a_side])
+        clients = [sketch.clients[index] for index in on_a_side]
+        self._sides.remember(clients, cosines, trusted[on_a_side], is_reversed[on_a_side])
 
     def _plane(self, found: Findings) -> Numbers:
         views = found.first_views

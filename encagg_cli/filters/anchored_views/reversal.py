@@ -43,14 +43,22 @@ def required_nats(alpha: float, *, past: bool, later: bool) -> float:
 
 
 def reversed_group(
-    evidence: Evidence, anchors: Mask, alpha: float, *, later: bool, parting: bool = True, today_alone: bool = True
+    evidence: Evidence,
+    anchors: Mask,
+    alpha: float,
+    *,
+    later: bool,
+    parting: bool = True,
+    today_alone: bool = True,
+    accused: Mask | None = None,
 ) -> Reversal:
     """The group that opposes the others, by what is known of their uploads; `anchors` (n,) are not in it.
 
     This round is looked at by itself, for those who began today, and together with the past, where today does not say
     otherwise. With those who are certain to be on the other side goes their group, and where nobody is, a group may be,
     or may be a population of its own (parting.py), if `parting` is asked for. What this round says by itself against
-    the past does not count unless `today_alone` is asked for, too.
+    the past does not count unless `today_alone` is asked for, too. Of those `accused` (n,) by earlier rounds, who still
+    opposes the rest goes with them.
     """
     cosines = evidence.cosines[0]
     today = Sides(evidence.losses[0], anchors)
@@ -72,6 +80,8 @@ def reversed_group(
                 group |= opposed
     if parting and not group.any():
         group = parted(evidence.cosines, evidence.parting, anchors, alpha, later=later)
+    if accused is not None:
+        group = group | _still_opposed(cosines, accused & ~group & ~anchors, ~group, anchors)
     return Reversal(group, _common(cosines, group))
 
 
@@ -94,6 +104,22 @@ def _opposed(sides: Sides, rounds: Sequence[Numbers], required: float) -> Mask:
         if sharing.mean <= _ONE_OF_THE_REST:
             return group & sharing.guilty
     return np.zeros_like(group)
+
+
+def _still_opposed(cosines: Numbers, accused: Mask, among: Mask, anchors: Mask) -> Mask:
+    """(n,) who of the `accused` has nothing this round of what the others `among` (n,) share, or has the reverse of it.
+
+    Who is on the other side, one round says and the next does not; but with suspects named there is nothing to search
+    for, and each is told by its own upload. Where the known-benign have no more in common with the others than with
+    the accused, those were accused wrongly.
+    """
+    others = among & ~accused
+    share = np.nan_to_num(shared_with(cosines, others), nan=1.0)
+    with_others = shared_with(cosines, others & ~anchors)[anchors].mean()
+    with_accused = shared_with(cosines, accused)[anchors].mean()
+    if with_accused >= with_others:  # never, where either group is too small to tell
+        return np.zeros_like(accused)
+    return accused & (share < 0)
 
 
 def _common(cosines: Numbers, group: Mask) -> Numbers:

@@ -11,6 +11,7 @@ from encagg_cli.filters.anchored_views.evidence import Clarity
 from encagg_cli.filters.anchored_views.history import OwnHistory, SidesHistory
 
 N, K, D = 30, 4, 200
+NOBODY = np.zeros(0, dtype=bool)
 
 
 def clients_with_ways_of_their_own(rounds: int, seed: int = 0) -> list[np.ndarray]:
@@ -115,8 +116,8 @@ def cosines_of(n: int, seed: int) -> np.ndarray:
 def test_cosines_of_the_last_rounds_are_kept_for_whom_they_know():
     history, rounds = SidesHistory(2), [cosines_of(8, seed) for seed in range(3)]
     for cosines in rounds:
-        history.remember(list("abcdefgh"), cosines, np.arange(8) < 2)
-    history.remember([], np.zeros((0, 0)), np.zeros(0, dtype=bool))  # a round of which nobody is left
+        history.remember(list("abcdefgh"), cosines, np.arange(8) < 2, np.zeros(8, dtype=bool))
+    history.remember([], np.zeros((0, 0)), NOBODY, NOBODY)  # a round of which nobody is left
     second, third = history.rounds_of(["b", "z", "a"])
     for past, cosines in ((second, rounds[1]), (third, rounds[2])):
         assert past.cosines[0, 2] == cosines[1, 0]
@@ -129,26 +130,56 @@ def test_cosines_of_the_last_rounds_are_kept_for_whom_they_know():
 
 def test_a_round_too_large_to_keep_is_not():
     history = SidesHistory(2)
-    history.remember([str(index) for index in range(513)], np.zeros((513, 513)), np.zeros(513, dtype=bool))
+    nobody = np.zeros(513, dtype=bool)
+    history.remember([str(index) for index in range(513)], np.zeros((513, 513)), nobody, nobody)
     assert history.rounds_of(["1"]) == []
+
+
+def test_who_was_found_reversed_is_accused_as_long_as_the_round_is_remembered():
+    history, anchors = SidesHistory(2), np.arange(4) < 2
+    for found in ([3], [2], []):
+        history.remember(list("abcd"), cosines_of(4, 0), anchors, np.isin(np.arange(4), found))
+        if found == [2]:
+            assert history.accused(["d", "a", "z", "c"]).tolist() == [True, False, False, True]
+    assert history.accused(["d", "a", "z", "c"]).tolist() == [False, False, False, True]
+    assert not SidesHistory(2).accused(["a"]).any()
 
 
 def test_sides_survive_in_a_state():
     history, other = SidesHistory(3), SidesHistory(3)
     anchors = np.arange(8) < 2
-    history.remember(list("abcdefgh"), cosines_of(8, 0), anchors)
-    history.remember(["b"], np.ones((1, 1)), anchors[:1])
+    history.remember(list("abcdefgh"), cosines_of(8, 0), anchors, np.arange(8) == 7)
+    history.remember(["b"], np.ones((1, 1)), anchors[:1], np.zeros(1, dtype=bool))
     other.restore(history.state(), "it")
     for kept, again in zip(history.rounds_of(["a", "b"]), other.rounds_of(["a", "b"]), strict=True):
         assert np.array_equal(kept.cosines, again.cosines, equal_nan=True)
         assert kept.clarity == again.clarity
-    for missing in ("sides_sign_cosines_1", "sides_clarity_0"):
+    assert other.accused(["g", "h"]).tolist() == [False, True]
+    for missing in ("sides_sign_cosines_1", "sides_clarity_0", "sides_reversed_1"):
         damaged = history.state()
         del damaged[missing]
         with pytest.raises(UnusableInput, match="which side"):
             other.restore(damaged, "it")
     with pytest.raises(UnusableInput, match="other settings"):
         SidesHistory(4).restore(history.state(), "it")
+
+
+def test_the_method_tells_who_is_accused():
+    """The same round after the same past, but for who was found reversed in that."""
+    attackers = np.arange(N) >= 22
+    rng = np.random.default_rng(0)
+    step = 0.14 * rng.standard_normal(400)  # too faint for this round to tell
+    first, second = (step + rng.standard_normal((N, 400)) for _ in range(2))
+    before = filters.get("anchored-views")
+    ids = np.array(before.decide(first, trusted=range(K)).clients)
+    rejected = []
+    for accused in ([], ids[attackers].tolist()):
+        method = filters.get("anchored-views")
+        method.load_state_dict(before.state_dict() | {"sides_reversed_0": json.dumps(accused)})
+        decision = method.decide(second * np.where(attackers, -1.0, 1.0)[:, None], trusted=range(K))
+        rejected.append(np.array(decision.reason) == "reversed")
+    assert not rejected[0].any()
+    assert np.array_equal(rejected[1], attackers)
 
 
 def wrong_over_rounds(text: str, first: int) -> list[int]:

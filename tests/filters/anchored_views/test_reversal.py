@@ -76,6 +76,42 @@ def test_flipped_signs_are_found_over_rounds_where_a_batch_drowns_what_is_shared
     assert together > alone + 0.02
 
 
+def faint_rounds(attackers: np.ndarray) -> list[np.ndarray]:
+    """Rounds in which a batch drowns what is shared, and `attackers` flip their updates."""
+    flips = np.where(attackers, -1.0, 1.0)[:, None]
+    return [honest_updates(seed, shared=0.6, differences=1.0, batch=3.0) * flips for seed in range(12)]
+
+
+def test_the_accused_are_found_in_rounds_that_alone_tell_nothing():
+    attackers, anchors = np.arange(N) >= 22, np.arange(N) < K
+    alone, told = [], []
+    for updates in faint_rounds(attackers):
+        evidence = evidence_of(updates)
+        alone.append(reversed_group(evidence, anchors, 0.02, later=False).group)
+        told.append(reversed_group(evidence, anchors, 0.02, later=False, accused=attackers).group)
+    assert np.mean(np.array(alone)[:, attackers]) < 0.2
+    assert np.mean(np.array(told)[:, attackers]) > 0.8
+    assert np.array_equal(np.array(told)[:, ~attackers], np.array(alone)[:, ~attackers])
+
+
+def test_the_accused_who_are_honest_now_are_cleared():
+    accused, anchors = np.arange(N) >= 22, np.arange(N) < K
+    groups = [
+        reversed_group(evidence_of(updates), anchors, 0.02, later=False, accused=accused).group
+        for updates in faint_rounds(np.zeros(N, dtype=bool))
+    ]
+    assert np.mean(np.array(groups)[:, accused]) < 0.15
+
+
+def test_honest_clients_are_cleared_who_were_accused_in_place_of_the_attackers():
+    attackers, anchors = np.arange(N) >= 18, np.arange(N) < K
+    for updates in faint_rounds(attackers):
+        evidence = evidence_of(updates)
+        alone = reversed_group(evidence, anchors, 0.02, later=False).group
+        wrongly = reversed_group(evidence, anchors, 0.02, later=False, accused=~attackers).group
+        assert np.array_equal(wrongly, alone)
+
+
 @pytest.mark.parametrize("differences", [0.0, 1.0, 2.0])
 def test_honest_clients_do_not_oppose_each_other(differences: float):
     groups = [group_of(honest_updates(seed, differences=differences)) for seed in range(60)]
