@@ -39,6 +39,7 @@ class Findings:
     reason     why, for the rejected; "" for the others
     cluster    0 for those that are left, 1, 2, … for the groups in the order in which they were rejected
     common     how far the upload lies on the side of what the others share (sides.py), when last looked at; else NaN
+    accused    who is reversed so clearly that later rounds may hold it against them (reversal.py)
     """
 
     rejected: Mask
@@ -46,6 +47,7 @@ class Findings:
     reason: NDArray[np.object_]
     cluster: NDArray[np.int32]
     common: Numbers
+    accused: Mask
     first_views: Mapping[str, Numbers] = field(default_factory=dict)
 
     @classmethod
@@ -56,6 +58,7 @@ class Findings:
             reason=np.full(n, "", dtype=object),
             cluster=np.zeros(n, dtype=np.int32),
             common=np.full(n, np.nan),
+            accused=np.zeros(n, dtype=bool),
         )
 
     def reject(self, group: NDArray[np.intp], reason: str, evidence: float) -> None:
@@ -80,7 +83,7 @@ class Past:
 
     continuity   (n,) each upload's likeness to the client's own recent ones, NaN where it has none; None: not kept
     rounds       that tell who was on which side (evidence.py)
-    accused      (n,) masks who was found reversed in one of them; None: nobody
+    accused      (n,) masks whom one of them accused of being reversed; None: nobody
     """
 
     continuity: Numbers | None = None
@@ -258,4 +261,5 @@ def _reversed(
     if not reversal.group.any():
         return False
     found.reject(alive[reversal.group], "reversed", _REVERSED)
+    found.accused[alive[reversal.certain]] = True
     return True

@@ -73,16 +73,16 @@ class OwnHistory:
 
 @dataclass(frozen=True)
 class _Seen:
-    """A round that is remembered: its `clients`, their cosines, how clear it was, and who of them was reversed."""
+    """A round that is remembered: its `clients`, their cosines, how clear it was, and whom of them it accused."""
 
     clients: list[str]
     cosines: NDArray[np.float32]
     clarity: Clarity
-    reversed: frozenset[str]
+    accused: frozenset[str]
 
 
 class SidesHistory:
-    """The last `rounds` rounds' cosines of the updates' signs, how clear each was, and who was found reversed.
+    """The last `rounds` rounds' cosines of the updates' signs, how clear each was, and whom it accused.
 
     Among the clients that were accepted or found reversed in it: whoever was rejected for something else has no part in
     what the others share. Rounds of more than 512 such clients are not remembered.
@@ -105,14 +105,14 @@ class SidesHistory:
         return earlier
 
     def accused(self, clients: Sequence[str]) -> Mask:
-        """(n,) who of these `clients` was found reversed in a remembered round."""
-        accused: frozenset[str] = frozenset().union(*(seen.reversed for seen in self._seen))
+        """(n,) who of these `clients` was accused of being reversed by a remembered round."""
+        accused: frozenset[str] = frozenset().union(*(seen.accused for seen in self._seen))
         return np.array([client in accused for client in clients], dtype=bool)
 
-    def remember(self, clients: Sequence[str], cosines: Numbers, anchors: Mask, reversed_: Mask) -> None:
-        """Take note of a round, and forget the oldest; `anchors` (n,) were known-benign, `reversed_` (n,) found so."""
+    def remember(self, clients: Sequence[str], cosines: Numbers, anchors: Mask, accused: Mask) -> None:
+        """Take note of a round, and forget the oldest; `anchors` (n,) were known-benign, `accused` (n,) reversed."""
         if 0 < len(clients) <= _MOST_CLIENTS:
-            found = frozenset(client for client, yes in zip(clients, reversed_, strict=True) if yes)
+            found = frozenset(client for client, yes in zip(clients, accused, strict=True) if yes)
             self._add(_Seen(list(clients), cosines.astype(np.float32), Clarity.of(cosines, anchors), found))
 
     def _add(self, seen: _Seen) -> None:
@@ -124,7 +124,7 @@ class SidesHistory:
             state[f"sides_{index}"] = json.dumps(seen.clients)
             state[f"sides_sign_cosines_{index}"] = seen.cosines
             state[f"sides_clarity_{index}"] = np.array([seen.clarity.sides, seen.clarity.parting])
-            state[f"sides_reversed_{index}"] = json.dumps(sorted(seen.reversed))
+            state[f"sides_accused_{index}"] = json.dumps(sorted(seen.accused))
         return state
 
     def restore(self, state: Mapping[str, Any], owner: str) -> None:
@@ -139,7 +139,7 @@ class SidesHistory:
             clients = json.loads(state[f"sides_{index}"])
             cosines = vector_of(state, f"sides_sign_cosines_{index}", owner, (len(clients), len(clients)))
             clarity = vector_of(state, f"sides_clarity_{index}", owner, (2,))
-            if cosines is None or clarity is None or f"sides_reversed_{index}" not in state:
+            if cosines is None or clarity is None or f"sides_accused_{index}" not in state:
                 raise UnusableInput(f"the state of {owner} does not say which side its clients were on")
-            found = frozenset(json.loads(state[f"sides_reversed_{index}"]))
+            found = frozenset(json.loads(state[f"sides_accused_{index}"]))
             self._add(_Seen(clients, cosines.astype(np.float32), Clarity(float(clarity[0]), float(clarity[1])), found))

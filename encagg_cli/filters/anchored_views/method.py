@@ -53,7 +53,7 @@ class AnchoredViews(Filter):
        against it, so that the side of each is predicted best from the signs of the others (sides.py). Who is on the
        other side in every good explanation is rejected. Where nobody is, all clients are parted in two populations,
        and the one without the known-benign is rejected, if it is beyond chance and beyond any rival (parting.py).
-       Both are looked at in this round, and in the last `history` rounds together (evidence.py); and who was found
+       Both are looked at in this round, and in the last `history` rounds together (evidence.py); and who was clearly
        reversed in one of those is rejected without a search, while it has nothing of what all share.
     5. Again from 2, with a higher bar, until nothing stands out.
 
@@ -142,11 +142,10 @@ class AnchoredViews(Filter):
 
     def _remember(self, sketch: RoundSketch, scene: Scene, found: Findings, trusted: Mask) -> None:
         self._own.remember(sketch.clients, sketch[self._projection()].rows, ~found.rejected)
-        is_reversed = found.reason == "reversed"
-        on_a_side = np.flatnonzero(~found.rejected | is_reversed)
+        on_a_side = np.flatnonzero(~found.rejected | (found.reason == "reversed"))
         cosines = scene.telling[np.ix_(on_a_side, on_a_side)]
         clients = [sketch.clients[index] for index in on_a_side]
-        self._sides.remember(clients, cosines, trusted[on_a_side], is_reversed[on_a_side])
+        self._sides.remember(clients, cosines, trusted[on_a_side], found.accused[on_a_side])
 
     def _plane(self, found: Findings) -> Numbers:
         views = found.first_views

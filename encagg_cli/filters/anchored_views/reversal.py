@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ _NATS: Final = 4.0  # by which all explanations without a client's reversal must
 _NATS_WITH_PAST: Final = 3.0
 _LATER: Final = 3.0  # how many more once somebody has been rejected
 _CLEAR: Final = 4.0  # nats by which a group's being on the other side must be clearer than what parts the known-benign
+_CERTAIN: Final = 0.1  # of alpha, at which a group is accused in later rounds
 _ONE_OF_THE_REST: Final = 0.25  # share of what is common from which a group opposes nobody
 
 
@@ -27,11 +28,13 @@ _ONE_OF_THE_REST: Final = 0.25  # share of what is common from which a group opp
 class Reversal:
     """`group` (n,) masks who opposes the rest; nobody, in most rounds.
 
-    `common` (n,) is how far each upload lies on the side of what the others share (sides.py).
+    `common` (n,) is how far each upload lies on the side of what the others share (sides.py). `certain` (n,) masks who
+    is so at a tenth of `alpha`, too, and whom earlier rounds accused already: later ones hold it against them.
     """
 
     group: Mask
     common: Numbers
+    certain: Mask
 
 
 def required_nats(alpha: float, *, past: bool, later: bool) -> float:
@@ -60,29 +63,58 @@ def reversed_group(
     the past does not count unless `today_alone` is asked for, too. Of those `accused` (n,) by earlier rounds, who still
     opposes the rest goes with them.
     """
-    cosines = evidence.cosines[0]
-    today = Sides(evidence.losses[0], anchors)
-    told_by = [(today, evidence.cosines[:1])]
-    group = np.zeros(len(anchors), dtype=bool)
-    if today_alone or len(evidence.cosines) == 1:
-        group = today.flipped(required_nats(alpha, past=False, later=later))
-        group &= _common(cosines, group) < 0
-    if len(evidence.cosines) > 1:
-        loss, weights = evidence.together(anchors)
-        lately = Sides(loss, anchors)
-        told_by.append((lately, evidence.cosines))
-        group |= _flipped_lately(lately.flipped(required_nats(alpha, past=True, later=later)), evidence, weights)
-    if parting:
-        required = _CLEAR + 2.0 * float(np.log(0.02 / alpha)) + _LATER * later
-        for sides, rounds in told_by:
-            opposed = _opposed(sides, rounds, required)
-            if not group.any() or (group & opposed).any():
-                group |= opposed
-    if parting and not group.any():
-        group = parted(evidence.cosines, evidence.parting, anchors, alpha, later=later)
+    telling = _Telling.of(evidence, anchors)
+    group = telling.group(alpha, later=later, parting=parting, today_alone=today_alone)
+    certain = np.zeros_like(group)
     if accused is not None:
-        group = group | _still_opposed(cosines, accused & ~group & ~anchors, ~group, anchors)
-    return Reversal(group, _common(cosines, group))
+        if group.any():
+            certain = telling.group(_CERTAIN * alpha, later=later, parting=parting, today_alone=today_alone)
+        group, certain = (
+            found | _still_opposed(evidence.cosines[0], accused & ~found & ~anchors, ~found, anchors)
+            for found in (group, certain)
+        )
+    return Reversal(group, _common(evidence.cosines[0], group), certain & group)
+
+
+@dataclass(frozen=True)
+class _Telling:
+    """This round's sides alone and, where there are earlier ones, together with theirs, each with the cosines told by.
+
+    `weights` are those of all rounds in what they tell together.
+    """
+
+    evidence: Evidence
+    anchors: Mask
+    told_by: tuple[tuple[Sides, tuple[Numbers, ...]], ...]
+    weights: Numbers
+
+    @classmethod
+    def of(cls, evidence: Evidence, anchors: Mask) -> Self:
+        today = (Sides(evidence.losses[0], anchors), evidence.cosines[:1])
+        if len(evidence.cosines) == 1:
+            return cls(evidence, anchors, (today,), np.ones(1))
+        loss, weights = evidence.together(anchors)
+        return cls(evidence, anchors, (today, (Sides(loss, anchors), evidence.cosines)), weights)
+
+    def group(self, alpha: float, *, later: bool, parting: bool, today_alone: bool) -> Mask:
+        """(n,) who opposes the rest, where at most a share `alpha` of honest uploads may be lost; see above."""
+        (today, _), *earlier = self.told_by
+        group = np.zeros(len(self.anchors), dtype=bool)
+        if today_alone or not earlier:
+            group = today.flipped(required_nats(alpha, past=False, later=later))
+            group &= _common(self.evidence.cosines[0], group) < 0
+        for lately, _ in earlier:
+            flipped = lately.flipped(required_nats(alpha, past=True, later=later))
+            group |= _flipped_lately(flipped, self.evidence, self.weights)
+        if parting:
+            required = _CLEAR + 2.0 * float(np.log(0.02 / alpha)) + _LATER * later
+            for sides, rounds in self.told_by:
+                opposed = _opposed(sides, rounds, required)
+                if not group.any() or (group & opposed).any():
+                    group |= opposed
+            if not group.any():
+                group = parted(self.evidence.cosines, self.evidence.parting, self.anchors, alpha, later=later)
+        return group
 
 
 def _flipped_lately(group: Mask, evidence: Evidence, weights: Numbers) -> Mask:

@@ -135,7 +135,7 @@ def test_a_round_too_large_to_keep_is_not():
     assert history.rounds_of(["1"]) == []
 
 
-def test_who_was_found_reversed_is_accused_as_long_as_the_round_is_remembered():
+def test_who_was_clearly_reversed_is_accused_as_long_as_the_round_is_remembered():
     history, anchors = SidesHistory(2), np.arange(4) < 2
     for found in ([3], [2], []):
         history.remember(list("abcd"), cosines_of(4, 0), anchors, np.isin(np.arange(4), found))
@@ -155,7 +155,7 @@ def test_sides_survive_in_a_state():
         assert np.array_equal(kept.cosines, again.cosines, equal_nan=True)
         assert kept.clarity == again.clarity
     assert other.accused(["g", "h"]).tolist() == [False, True]
-    for missing in ("sides_sign_cosines_1", "sides_clarity_0", "sides_reversed_1"):
+    for missing in ("sides_sign_cosines_1", "sides_clarity_0", "sides_accused_1"):
         damaged = history.state()
         del damaged[missing]
         with pytest.raises(UnusableInput, match="which side"):
@@ -175,7 +175,7 @@ def test_the_method_tells_who_is_accused():
     rejected = []
     for accused in ([], ids[attackers].tolist()):
         method = filters.get("anchored-views")
-        method.load_state_dict(before.state_dict() | {"sides_reversed_0": json.dumps(accused)})
+        method.load_state_dict(before.state_dict() | {"sides_accused_0": json.dumps(accused)})
         decision = method.decide(second * np.where(attackers, -1.0, 1.0)[:, None], trusted=range(K))
         rejected.append(np.array(decision.reason) == "reversed")
     assert not rejected[0].any()
