@@ -7,6 +7,7 @@ import pytest
 
 from encagg_cli import filters
 from encagg_cli.errors import UnusableInput, UsageError
+from encagg_cli.filters.anchored_views import reversal
 from encagg_cli.filters.anchored_views.evidence import Clarity
 from encagg_cli.filters.anchored_views.history import OwnHistory, SidesHistory
 
@@ -180,6 +181,18 @@ def test_the_method_tells_who_is_accused():
         rejected.append(np.array(decision.reason) == "reversed")
     assert not rejected[0].any()
     assert np.array_equal(rejected[1], attackers)
+
+
+def test_the_method_accuses_only_whom_it_is_certain_of(monkeypatch: pytest.MonkeyPatch):
+    updates = 0.2 * np.random.default_rng(0).standard_normal(400)
+    updates = updates + np.random.default_rng(1).standard_normal((N, 400))
+    updates[22:] *= -1.0
+    for share_of_alpha, accused in ((1.0, 8), (1e-30, 0)):
+        monkeypatch.setattr(reversal, "_CERTAIN", share_of_alpha)
+        method = filters.get("anchored-views")
+        decision = method.decide(updates, trusted=range(K))
+        assert decision.reason.count("reversed") == 8
+        assert len(json.loads(method.state_dict()["sides_accused_0"])) == accused
 
 
 def wrong_over_rounds(text: str, first: int) -> list[int]:

@@ -94,6 +94,33 @@ def test_the_accused_are_found_in_rounds_that_alone_tell_nothing():
     assert np.array_equal(np.array(told)[:, ~attackers], np.array(alone)[:, ~attackers])
 
 
+def test_only_who_is_reversed_at_a_tenth_of_alpha_is_accused_from_now_on():
+    attackers, anchors = np.arange(N) >= 22, np.arange(N) < K
+    nobody = np.zeros(N, dtype=bool)
+    flips = np.where(attackers, -1.0, 1.0)[:, None]
+    clear, doubtful = [], []
+    for seed in range(12):
+        for found, updates in (
+            (clear, honest_updates(seed)),
+            (doubtful, honest_updates(seed, shared=0.75, differences=1.0, batch=3.0)),
+        ):
+            evidence = evidence_of(updates * flips)
+            here = reversed_group(evidence, anchors, 0.02, later=False, accused=nobody)
+            strictly = reversed_group(evidence, anchors, 0.002, later=False, accused=nobody)
+            assert np.array_equal(here.certain, here.group & strictly.group)
+            found.append((here.group.sum(), here.certain.sum()))
+    assert np.array_equal(*np.transpose(clear))
+    found, certain = np.sum(doubtful, axis=0)
+    assert found > certain + 8
+
+
+def test_the_accused_who_still_oppose_the_rest_stay_accused():
+    attackers, anchors = np.arange(N) >= 22, np.arange(N) < K
+    for updates in faint_rounds(attackers):
+        reversal = reversed_group(evidence_of(updates), anchors, 0.02, later=False, accused=attackers)
+        assert np.array_equal(reversal.certain & attackers, reversal.group & attackers)
+
+
 def test_the_accused_who_are_honest_now_are_cleared():
     accused, anchors = np.arange(N) >= 22, np.arange(N) < K
     groups = [
