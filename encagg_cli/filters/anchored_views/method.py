@@ -53,8 +53,10 @@ class AnchoredViews(Filter):
        against it, so that the side of each is predicted best from the signs of the others (sides.py). Who is on the
        other side in every good explanation is rejected. Where nobody is, all clients are parted in two populations,
        and the one without the known-benign is rejected, if it is beyond chance and beyond any rival (parting.py).
-       Both are looked at in this round, and in the last `history` rounds together (evidence.py); and who was clearly
-       reversed in one of those is rejected without a search, while it has nothing of what all share.
+       Where neither is certain, what they found is weighed together with how far the group falls short of what the
+       others share (contrast.py). Both are looked at in this round, and in the last `history` rounds together
+       (evidence.py). Who was clearly reversed in one of those is rejected without a search, as long as it has nothing
+       of what all share.
     5. Again from 2, with a higher bar, until nothing stands out.
 
     How clear is clear enough follows from `alpha`, by null distributions measured once (detector.py), and for sides and

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from encagg_cli.filters.anchored_views.contrast import contrasted
 from encagg_cli.filters.anchored_views.evidence import Evidence
-from encagg_cli.filters.anchored_views.parting import parted
+from encagg_cli.filters.anchored_views.parting import parted, parting_loss
 from encagg_cli.filters.anchored_views.ridge import shared_with
 from encagg_cli.filters.anchored_views.sharing import INNOCENT_TODAY, Sharing
 from encagg_cli.filters.anchored_views.sides import Sides, common_part
@@ -20,6 +22,7 @@ _NATS: Final = 4.0  # by which all explanations without a client's reversal must
 _NATS_WITH_PAST: Final = 3.0
 _LATER: Final = 3.0  # how many more once somebody has been rejected
 _CLEAR: Final = 4.0  # nats by which a group's being on the other side must be clearer than what parts the known-benign
+_CONTRASTED: Final = 13.0  # nats by which a group must be stronger than what parts the known-benign (contrast.py)
 _CERTAIN: Final = 0.1  # of alpha, at which a group is accused in later rounds
 _ONE_OF_THE_REST: Final = 0.25  # share of what is common from which a group opposes nobody
 
@@ -59,7 +62,8 @@ def reversed_group(
 
     This round is looked at by itself, for those who began today, and together with the past, where today does not say
     otherwise. With those who are certain to be on the other side goes their group, and where nobody is, a group may be,
-    or may be a population of its own (parting.py), if `parting` is asked for. What this round says by itself against
+    or may stand out in all respects together (contrast.py; not once somebody has been rejected), or may be a population
+    of its own (parting.py), if `parting` is asked for. What this round says by itself against
     the past does not count unless `today_alone` is asked for, too. Of those `accused` (n,) by earlier rounds, who still
     opposes the rest goes with them.
     """
@@ -112,9 +116,19 @@ class _Telling:
                 opposed = _opposed(sides, rounds, required)
                 if not group.any() or (group & opposed).any():
                     group |= opposed
+            if not group.any() and not later:
+                group = self._contrasted(_CONTRASTED + 2.0 * float(np.log(0.02 / alpha)))
             if not group.any():
                 group = parted(self.evidence.cosines, self.evidence.parting, self.anchors, alpha, later=later)
         return group
+
+    def _contrasted(self, required: float) -> Mask:
+        group, nats = self._contrast
+        return _guilty(group, self.evidence.cosines[:1]) if nats >= required else np.zeros_like(group)
+
+    @cached_property
+    def _contrast(self) -> tuple[Mask, float]:
+        return contrasted(self.evidence.cosines[0], self.told_by[0][0], parting_loss(self.evidence.cosines[0]))
 
 
 def _flipped_lately(group: Mask, evidence: Evidence, weights: Numbers) -> Mask:
@@ -131,11 +145,13 @@ def _flipped_lately(group: Mask, evidence: Evidence, weights: Numbers) -> Mask:
 def _opposed(sides: Sides, rounds: Sequence[Numbers], required: float) -> Mask:
     """(n,) the other side, where it is clearly one, and has little of what is shared in rounds with these cosines."""
     group, nats = sides.opposed()
-    if nats >= required:
-        sharing = Sharing.of(rounds, ~group, group)
-        if sharing.mean <= _ONE_OF_THE_REST:
-            return group & sharing.guilty
-    return np.zeros_like(group)
+    return _guilty(group, rounds) if nats >= required else np.zeros_like(group)
+
+
+def _guilty(group: Mask, rounds: Sequence[Numbers]) -> Mask:
+    """(n,) the `group` less whom this round clears; nobody, where the group has much of what is shared in `rounds`."""
+    sharing = Sharing.of(rounds, ~group, group)
+    return group & sharing.guilty & (sharing.mean <= _ONE_OF_THE_REST)
 
 
 def _still_opposed(cosines: Numbers, accused: Mask, among: Mask, anchors: Mask) -> Mask:

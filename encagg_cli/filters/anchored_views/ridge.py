@@ -58,17 +58,20 @@ def shared_with(cosines: Numbers, near: Mask) -> Numbers:
     """
     share = np.full(len(cosines), np.nan)
     there = np.flatnonzero(~np.isnan(np.diag(cosines)))
-    members = np.flatnonzero(near[there])
-    if len(members) < _FEWEST_NEAR:
-        return share
-    products = alike(cosines[np.ix_(there, there)])
+    if near[there].sum() >= _FEWEST_NEAR:
+        share[there] = share_of(alike(cosines[np.ix_(there, there)]), near[there])
+    return share
+
+
+def share_of(products: Numbers, near: Mask) -> Numbers:
+    """(n,) the same, from inner products (n, n) that are scaled already; three or more are `near` (n,)."""
+    members = np.flatnonzero(near)
     variances, axes = np.linalg.eigh(products[np.ix_(members, members)])
     variances = np.maximum(variances, 0.0)
     inverse = (axes / (variances + _ridge(variances, 1.0))) @ axes.T
     weights = inverse.sum(axis=1)
-    predicted = products[:, members] @ weights
-    predicted[members] = 1.0 - weights / np.diag(inverse)
-    share[there] = predicted
+    share: Numbers = products[:, members] @ weights
+    share[members] = 1.0 - weights / np.diag(inverse)
     return share
 
 

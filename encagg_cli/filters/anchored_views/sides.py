@@ -82,12 +82,13 @@ class Sides:
     anchors: Mask
 
     @cached_property
-    def _explanations(self) -> tuple[Numbers, Numbers]:
+    def choices(self) -> tuple[Numbers, Numbers]:
+        """`(losses, signs)`, (m,) and (m, n), of the local optima with the known-benign on one side, best first."""
         return explanations(self.loss, self.anchors)
 
     @cached_property
-    def _rivals(self) -> Numbers:
-        """(m, n) the explanations that part the known-benign, by a search that was not told who they are."""
+    def rivals(self) -> Numbers:
+        """(m, n) those that part the known-benign, best first, by a search that was not told who they are."""
         signs = explanations(self.loss, np.zeros(len(self.loss), dtype=bool))[1]
         rivals: Numbers = signs[np.abs(signs[:, self.anchors].sum(axis=1)) < self.anchors.sum()]
         return rivals
@@ -99,7 +100,7 @@ class Sides:
         a round without any structure would be explained nearly as well (after all, many choices of sides were tried).
         """
         n = len(self.loss)
-        values, signs = self._explanations
+        values, signs = self.choices
         near = 0.5 * n * np.log(values / values[0]) <= nats
         best = signs[0]
         others = self.loss @ best - np.diag(self.loss) * best
@@ -117,19 +118,19 @@ class Sides:
         than so, and honest classes worse. In nats.
         """
         n = len(self.loss)
-        values, signs = self._explanations
+        values, signs = self.choices
         of_groups = (signs < 0).sum(axis=1) >= _FEWEST_OF_A_GROUP
         if not of_groups.any() or not self.anchors.any():
             return np.zeros(n, dtype=bool), -np.inf
         best, sides = values[of_groups][0], signs[of_groups][0]
-        rivals = self._rivals
+        rivals = self.rivals
         if not len(rivals):
             rivals = np.where(np.eye(n, dtype=bool)[self.anchors], -sides, sides)
         return sides < 0, 0.5 * n * float(np.log(_values(self.loss, rivals).min() / best))
 
     def _has_rival(self) -> bool:
         """Whether some explanation that parts the known-benign is at least as good."""
-        return bool((_values(self.loss, self._rivals) <= self._explanations[0][0]).any())
+        return bool((_values(self.loss, self.rivals) <= self.choices[0][0]).any())
 
     def _is_beyond_chance(self) -> bool:
         """Whether the best explanation is clearly better than those of random rounds with the same spectrum."""
@@ -140,7 +141,7 @@ class Sides:
         for _ in range(_DRAWS):
             axes = np.linalg.qr(random.standard_normal((n, n)))[0]
             by_chance.append(np.log(explanations((axes * spectrum) @ axes.T, self.anchors)[0][0]))
-        return bool(np.mean(by_chance) - np.log(self._explanations[0][0]) > _BEYOND_CHANCE)
+        return bool(np.mean(by_chance) - np.log(self.choices[0][0]) > _BEYOND_CHANCE)
 
 
 def explanations(loss: Numbers, fixed: Mask) -> tuple[Numbers, Numbers]:

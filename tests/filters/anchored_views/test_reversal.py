@@ -217,6 +217,7 @@ def test_a_group_opposes_the_rest_if_it_is_clear_and_has_nothing_of_what_they_sh
     answers = iter([(attackers, 0.0)] * past + [(attackers, nats)])
     monkeypatch.setattr(Sides, "flipped", lambda *_: np.zeros(N, dtype=bool))
     monkeypatch.setattr(reversal, "parted", lambda rounds, *_, **__: np.zeros(N, dtype=bool))
+    monkeypatch.setattr(reversal, "_CONTRASTED", np.inf)
     monkeypatch.setattr(Sides, "opposed", lambda _: next(answers))
     evidence = evidence_of(rounds[0], tuple(rounds[1:]))
     group = reversed_group(evidence, np.arange(N) < K, **{"alpha": 0.02, "later": False, **how}).group

@@ -1,0 +1,86 @@
+"""Groups that stand out in what they have of what the others share."""
+
+import numpy as np
+import pytest
+
+from encagg_cli.filters.anchored_views import reversal
+from encagg_cli.filters.anchored_views.contrast import contrasted
+from encagg_cli.filters.anchored_views.parting import parting_loss, partings
+from encagg_cli.filters.anchored_views.ridge import alike
+from encagg_cli.filters.anchored_views.sides import Sides, loss_of
+from tests.filters.anchored_views.test_reversal import D, K, N, cosines_of, group_of, honest_updates
+
+ANCHORS, ATTACKERS = np.arange(N) < K, np.arange(N) >= 20
+
+
+def without_the_shared_step(seed: int, times: float = 1.3) -> np.ndarray:
+    """Attackers upload their own update, less what all share, and a little more: they are not quite reversed."""
+    updates = honest_updates(seed, shared=0.8, differences=1.0, batch=1.5)
+    step = np.random.default_rng(seed).standard_normal(D)  # as honest_updates draws it
+    step *= 0.8 * np.sqrt(D) * 0.3 / np.linalg.norm(step)
+    return np.where(ATTACKERS[:, None], updates - times * step, updates)
+
+
+def found(cosines: np.ndarray, anchors: np.ndarray = ANCHORS) -> tuple[np.ndarray, float]:
+    return contrasted(cosines, Sides(loss_of(cosines), anchors), parting_loss(cosines))
+
+
+def strength(cosines: np.ndarray, far: np.ndarray) -> float:
+    """By the definition: ridge regressions of 1 on the near uploads, solved anew for each that is left out."""
+    products, near = alike(cosines), np.flatnonzero(~far)
+    ridge = np.median(np.linalg.eigvalsh(products[np.ix_(near, near)]))
+    share = np.empty(len(far))
+    for client in range(len(far)):
+        others = near[near != client]
+        kernel = products[np.ix_(others, others)] + ridge * np.eye(len(others))
+        share[client] = products[client, others] @ np.linalg.solve(kernel, np.ones(len(others)))
+    spread = np.sqrt((share[far].std() ** 2 + share[~far].std() ** 2) / 2 + 0.01)
+    signs = np.where(far, -1.0, 1.0)
+    loss = -len(far) / 2 * np.log(signs @ loss_of(cosines) @ signs)
+    gain = parting_loss(cosines).gains(signs[None])[0]
+    return float(loss + 0.3 * gain + 8.0 * (share[~far].mean() - share[far].mean()) / spread)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_strongest_of_what_both_searches_found_is_held_against_the_strongest_rival(seed: int):
+    cosines = cosines_of(without_the_shared_step(seed))
+    sides, quotient = Sides(loss_of(cosines), ANCHORS), parting_loss(cosines)
+
+    def strongest(choices: list[np.ndarray]) -> float:
+        return max(strength(cosines, row < 0) for row in choices if 2 <= (row < 0).sum() <= N - 4)
+
+    choices = [row for row in sides.choices[1] if (row < 0).sum() >= 2][:8]
+    parted = partings(quotient, np.zeros(N, dtype=bool))[1]
+    rivals = [*sides.rivals[:8], *[row for row in parted if abs(row[ANCHORS].sum()) < K][:8]]
+    for index, row in enumerate(rivals):
+        towards = row[ANCHORS].sum() or row.sum()
+        rivals[index] = row if towards >= 0 else -row
+    group, nats = found(cosines)
+    assert not (group & ANCHORS).any()
+    assert nats == pytest.approx(
+        strongest([*choices, *partings(quotient, ANCHORS)[1][:8]]) - strongest(rivals), abs=1e-6
+    )
+
+
+def test_it_finds_who_lacks_what_all_share_where_neither_search_is_certain(monkeypatch: pytest.MonkeyPatch):
+    rounds = [without_the_shared_step(seed) for seed in range(10)]
+    groups = np.array([group_of(updates) for updates in rounds])
+    monkeypatch.setattr(reversal, "_CONTRASTED", np.inf)
+    without = np.array([group_of(updates) for updates in rounds])
+    assert groups[:, ATTACKERS].mean() > without[:, ATTACKERS].mean() + 0.25
+    assert not groups[:, ~ATTACKERS].any()
+
+
+def test_the_order_of_the_clients_does_not_matter():
+    cosines, order = cosines_of(without_the_shared_step(3)), np.random.default_rng(0).permutation(N)
+    (group, nats), (turned, again) = found(cosines), found(cosines[np.ix_(order, order)], ANCHORS[order])
+    assert np.array_equal(group[order], turned)
+    assert again == pytest.approx(nats, abs=1e-6)
+
+
+def test_there_is_no_group_where_nobody_may_be_in_one():
+    cosines = cosines_of(honest_updates(0))
+    for anchors in (np.ones(N, dtype=bool), np.zeros(N, dtype=bool), np.arange(N) > 0):
+        group, nats = found(cosines, anchors)
+        assert not group.any()
+        assert nats == -np.inf
