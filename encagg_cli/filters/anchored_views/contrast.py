@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from encagg_cli.filters.anchored_views.parting import partings
 from encagg_cli.filters.anchored_views.ridge import alike, share_of
 from encagg_cli.filters.anchored_views.sides import Sides
-from encagg_cli.filters.anchored_views.signs import Quotient
+from encagg_cli.filters.anchored_views.signs import Quotient, independent
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -45,7 +45,9 @@ def contrasted(cosines: Numbers, sides: Sides, quotient: Quotient) -> tuple[Mask
     def strength(signs: Numbers) -> Numbers:
         contrast = np.array([_contrast(products, row < 0) for row in signs])
         loss = np.maximum(((signs @ sides.loss) * signs).sum(axis=1), _TINY)
-        total: Numbers = _PARTING * quotient.gains(signs) + _CONTRAST * contrast - 0.5 * len(products) * np.log(loss)
+        total: Numbers = (
+            _PARTING * quotient.gains(signs) + _CONTRAST * contrast - 0.5 * independent(len(products)) * np.log(loss)
+        )
         return total
 
     groups = _told_apart(np.vstack([_best(sides.choices[1]), _best(partings(quotient, anchors)[1])]))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from encagg_cli.filters.anchored_views.parting import parting_loss, partings
 from encagg_cli.filters.anchored_views.sides import explanations, loss_of
-from encagg_cli.filters.anchored_views.signs import Quotient
+from encagg_cli.filters.anchored_views.signs import Quotient, independent
 from encagg_cli.sketch.signs import SignCosines
 
 Numbers = NDArray[np.float64]
@@ -37,7 +37,7 @@ class Clarity:
         gains = partings(quotient, anchors)[0]
         return cls(
             sides=1.0 / max(float(explanations(loss, anchors)[0][0]), _LEAST_LOSS),
-            parting=float(np.exp(2.0 / len(anchors) * max(float(gains[0]), 0.0))) if len(gains) else 1.0,
+            parting=float(np.exp(2.0 / independent(len(anchors)) * max(float(gains[0]), 0.0))) if len(gains) else 1.0,
         )
 
 

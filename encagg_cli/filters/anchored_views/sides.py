@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.filters.anchored_views.ridge import alike, residual_maker
-from encagg_cli.filters.anchored_views.signs import Quotient, search
+from encagg_cli.filters.anchored_views.signs import Quotient, independent, search
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -101,10 +101,10 @@ class Sides:
         """
         n = len(self.loss)
         values, signs = self.choices
-        near = 0.5 * n * np.log(values / values[0]) <= nats
+        near = 0.5 * independent(n) * np.log(values / values[0]) <= nats
         best = signs[0]
         others = self.loss @ best - np.diag(self.loss) * best
-        own = 0.5 * n * np.log(np.maximum(values[0] - 4.0 * best * others, _TINY * values[0]) / values[0])
+        own = 0.5 * independent(n) * np.log(np.maximum(values[0] - 4.0 * best * others, _TINY * values[0]) / values[0])
         far: Mask = (signs[near] < 0).all(axis=0) & (own > _OWN) & ~self.anchors
         if not far.any() or self._has_rival() or not self._is_beyond_chance():
             return np.zeros(n, dtype=bool)
@@ -126,7 +126,7 @@ class Sides:
         rivals = self.rivals
         if not len(rivals):
             rivals = np.where(np.eye(n, dtype=bool)[self.anchors], -sides, sides)
-        return sides < 0, 0.5 * n * float(np.log(_values(self.loss, rivals).min() / best))
+        return sides < 0, 0.5 * independent(n) * float(np.log(_values(self.loss, rivals).min() / best))
 
     def _has_rival(self) -> bool:
         """Whether some explanation that parts the known-benign is at least as good."""

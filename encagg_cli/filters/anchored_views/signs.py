@@ -16,7 +16,17 @@ _STEPS: Final = 2  # of a walk, times clients
 _AXES: Final = 8  # of the least loss, that a search starts from, in both directions, cut at
 _CUTS: Final = (0.1, 0.3, 0.5, 0.7)  # of the clients
 _WALKS: Final = 8  # from the best that a search has found
+_MOST_INDEPENDENT: Final = 50  # clients, as many as the bounds were fitted on
 _TINY: Final = 1e-9
+
+
+def independent(n: int) -> int:
+    """How many of `n` clients count in a likelihood: what they differ in, classes above all, many have in common.
+
+    It does not average out over ever more of them. Were all to count, then of hundreds any axis along which honest
+    clients differ, and on one side of which few known-benign happen to be, would seem certain.
+    """
+    return min(n, _MOST_INDEPENDENT)
 
 
 @dataclass(frozen=True)
@@ -27,9 +37,9 @@ class Quotient:
     baseline: Numbers
 
     def gains(self, signs: Numbers) -> Numbers:
-        """(m,) `n/2 log(baseline / loss)`, in nats, of every row of `signs` (m, n)."""
+        """(m,) `n/2 log(baseline / loss)`, in nats, of every row of `signs` (m, n), `n` as they are `independent`."""
         baseline, loss = (((signs @ form) * signs).sum(axis=1) for form in (self.baseline, self.loss))
-        return 0.5 * len(self.loss) * _log_quotient(baseline, loss)
+        return 0.5 * independent(len(self.loss)) * _log_quotient(baseline, loss)
 
     def of(self, order: NDArray[np.intp]) -> "Quotient":
         """The same of the clients in another order."""

@@ -251,3 +251,16 @@ def test_an_anchor_that_has_what_all_share_is_not_tried_for_reversal(monkeypatch
     ]
     assert all(alpha == pytest.approx(0.01) and everybody for _, _, alpha, everybody in tried)
     assert not any(searches.today_alone for _, searches, _, _ in tried)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_of_hundreds_of_clients_no_axis_that_few_known_benign_do_not_part_is_held_against_the_honest(seed: int):
+    """Six axes along which honest clients differ by far more than what they share, and five known-benign."""
+    n, k, rng = 200, 5, np.random.default_rng(seed)
+    step, axes = 0.2 * rng.standard_normal(3000), rng.standard_normal((6, 3000))
+    updates = step + rng.standard_normal((n, 6)) @ axes + rng.standard_normal((n, 3000))
+    updates[-50:] *= -1.0
+    method = filters.get("anchored-views")
+    for _ in range(2):
+        decision = method.decide(updates + 0.5 * rng.standard_normal(updates.shape), trusted=range(k))
+        assert np.flatnonzero(~decision.accepted).tolist() == list(range(n - 50, n))
