@@ -124,13 +124,14 @@ def _text_type(length: int) -> h5py.h5t.TypeID:
     return h5py.h5t.py_create(h5py.string_dtype("utf-8", length), logical=True)
 
 
-def _small_creation() -> h5py.h5p.PropDCID:
+def _creation() -> h5py.h5p.PropDCID:
+    """Of a dataset without the time at which it was made: the same round makes the same file."""
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_obj_track_times(False)
     return creation
 
 
-_SMALL: Final = _small_creation()
+_SMALL: Final = _creation()
 _TEXT: Final = h5py.string_dtype()
 _TEXT_TYPE: Final = h5py.h5t.py_create(_TEXT, logical=True)
 _TEXT_IN_MEMORY: Final = h5py.h5t.py_create(_TEXT)
@@ -143,7 +144,7 @@ def create_rows(
 
     Plain rows are reserved when the dataset grows, and never filled; compressed chunks find their place one by one.
     """
-    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation = _creation()
     if compressed:
         creation.set_chunk((1, chunk_columns(n_parameters)))
         creation.set_shuffle()
@@ -178,7 +179,7 @@ def parameters_bytes(parameters: Sequence[Parameter]) -> int:
 
 def reserve(group: h5py.h5g.GroupID, name: str, shape: tuple[int, ...], dtype: str) -> h5py.h5d.DatasetID:
     """Make a contiguous dataset whose values have their place in the file; none are written."""
-    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation = _creation()
     creation.set_layout(h5py.h5d.CONTIGUOUS)
     creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
