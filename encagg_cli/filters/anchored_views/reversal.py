@@ -32,7 +32,7 @@ class Reversal:
     """`group` (n,) masks who opposes the rest; nobody, in most rounds.
 
     `common` (n,) is how far each upload lies on the side of what the others share (sides.py). `certain` (n,) masks who
-    is so at a tenth of `alpha`, too, and whom earlier rounds accused already: later ones hold it against them.
+    is so at a tenth of `alpha`, too, or was accused by earlier rounds and still is: later ones hold it against them.
     """
 
     group: Mask
@@ -63,9 +63,9 @@ def reversed_group(
     This round is looked at by itself, for those who began today, and together with the past, where today does not say
     otherwise. With those who are certain to be on the other side goes their group, and where nobody is, a group may be,
     or may stand out in all respects together (contrast.py; not once somebody has been rejected), or may be a population
-    of its own (parting.py), if `parting` is asked for. What this round says by itself against
-    the past does not count unless `today_alone` is asked for, too. Of those `accused` (n,) by earlier rounds, who still
-    opposes the rest goes with them.
+    of its own (parting.py), if `parting` is asked for. What this round says by itself against the past does not count
+    unless `today_alone` is asked for, too. Of those `accused` (n,) by earlier rounds, who still opposes the rest goes
+    with them.
     """
     telling = _Telling.of(evidence, anchors)
     group = telling.group(alpha, later=later, parting=parting, today_alone=today_alone)
