@@ -28,7 +28,8 @@ _CONTRAST: Final = 8.0  # nats for a standard deviation of contrast
 _FAINTEST: Final = 0.1  # spread of shares: less is chance
 _BEST: Final = 8  # of each search, that are weighed
 _FEWEST_FAR: Final = 2
-_FEWEST_NEAR: Final = 4
+_FEWEST_NEAR: Final = 6  # fewer, chosen for being alike, make anybody else look different
+_FEWEST_NEAR_OF_RIVALS: Final = 4
 _TINY: Final = 1e-9
 
 
@@ -50,13 +51,13 @@ def contrasted(cosines: Numbers, sides: Sides, quotient: Quotient) -> tuple[Mask
         )
         return total
 
-    groups = _told_apart(np.vstack([_best(sides.choices[1]), _best(partings(quotient, anchors)[1])]))
+    groups = _told_apart(np.vstack([_best(sides.choices[1]), _best(partings(quotient, anchors)[1])]), _FEWEST_NEAR)
     if not len(groups) or not anchors.any():
         return nobody, -np.inf
     strengths = strength(groups)
     group = groups[int(strengths.argmax())]
     rivals = np.vstack([sides.rivals[:_BEST], _parting_anchors(partings(quotient, nobody)[1], anchors)[:_BEST]])
-    rivals = _told_apart(_with_most_anchors_near(rivals, anchors))
+    rivals = _told_apart(_with_most_anchors_near(rivals, anchors), _FEWEST_NEAR_OF_RIVALS)
     if not len(rivals):
         rivals = np.where(np.eye(len(anchors), dtype=bool)[anchors], -group, group)
     return group < 0, float(strengths.max() - strength(rivals).max())
@@ -73,9 +74,9 @@ def _best(signs: Numbers) -> Numbers:
     return best
 
 
-def _told_apart(signs: Numbers) -> Numbers:
+def _told_apart(signs: Numbers, fewest_near: int) -> Numbers:
     far = (signs < 0).sum(axis=1)
-    told: Numbers = signs[(far >= _FEWEST_FAR) & (signs.shape[1] - far >= _FEWEST_NEAR)]
+    told: Numbers = signs[(far >= _FEWEST_FAR) & (signs.shape[1] - far >= fewest_near)]
     return told
 
 

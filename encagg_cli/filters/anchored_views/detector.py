@@ -26,6 +26,7 @@ Mask = NDArray[np.bool_]
 _MOST_CUTS = 8
 _FEWEST_ANCHORS_TO_DOUBT = 3
 _SAME = 0.01  # of the smallest known-benign distance: closer than that, two uploads are one
+_FITTED_WITH = 5  # known-benign clients, for the most part
 _LATER = 2.0  # how much clearer a cut must be once somebody has been rejected
 _CLEAR = 2.0  # evidence from which a cut goes before the test for reversed uploads
 _REVERSED = 2.0  # evidence of being reversed, which has no measure of its own
@@ -77,6 +78,15 @@ def required_gain(alpha: float, n: int) -> float:
     return max(1.0, 7.5 + 2.6 * float(np.log(0.01 / alpha)) + 0.06 * n)
 
 
+def by_chance_apart(known_benign: int) -> float:
+    """By what alpha is multiplied where there are few known-benign clients, so that as many honest uploads are lost.
+
+    A share `x` of honest clients who stand apart by nature have none of `k` among them with a chance of `(1 - x)^k`,
+    so that at most `x (1 - x)^k` of all are lost, about `1 / (e (k + 1))`. The bounds were fitted with five.
+    """
+    return min(1.0, (known_benign + 1.0) / (_FITTED_WITH + 1.0))
+
+
 @dataclass(frozen=True)
 class Past:
     """What is known of the clients from earlier rounds, aligned with them.
@@ -126,7 +136,7 @@ class Scene:
         """All views of the clients `alive`; `trusted` (n,) masks the known-benign among all."""
         key = alive.tobytes()
         if key not in self._views:
-            of_signs = views_of_signs(self.signs[alive].cosines) if self.look(alive) else ()
+            of_signs = views_of_signs(self.signs[alive]) if self.look(alive) else ()
             self._views[key] = (*views_of(self.gram, alive), *of_signs)
         nearest = nearest_known_benign(self.gram, alive, trusted)
         turned = None if self.past.continuity is None else own_past(self.past.continuity[alive], trusted[alive])
@@ -212,7 +222,7 @@ def _cut(
 ) -> bool:
     """Reject the group that stands out most among `alive`; False where none stands out enough."""
     later = bool(found.rejected.any())
-    required = required_gain(alpha, len(alive)) * (_LATER if later else 1.0)
+    required = required_gain(alpha * by_chance_apart(int(trusted.sum())), len(alive)) * (_LATER if later else 1.0)
     strongest, group, reason = 0.0, alive[:0], ""
     views = scene.views(alive, trusted)
     for view in views:

@@ -16,6 +16,7 @@ Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _LEAST_LOSS = 1e-6
+_FEWEST_COORDINATES = 10.0  # a client, of whose signs cosines are taken
 _BEYOND_LAW = 0.01  # of the cosines' square: 0 of Gaussian updates; .02 to .7 of digits, mostly above .1
 
 
@@ -48,8 +49,10 @@ def signs_tell(signs: SignCosines, cosines: Numbers) -> bool:
     signs of most, so that signs tell sides far better. Not so where no coordinates are larger than others: of jointly
     Gaussian ones, the cosine of signs follows from that of the updates (the arcsine law: Van Vleck and Middleton, Proc.
     IEEE 54, 1966) up to the noise of a sample, and few axes along which clients differ are many by their signs. So
-    signs are looked at unless they obey that law.
+    signs are looked at unless they obey that law, or are too few.
     """
+    if np.median(signs.counts) < _FEWEST_COORDINATES * len(cosines):
+        return False
     others = ~np.eye(len(cosines), dtype=bool)
     found = signs.cosines[others]
     noise = (1.0 - found**2) / np.sqrt(np.maximum(np.outer(signs.counts, signs.counts)[others], 1.0))

@@ -40,6 +40,7 @@ _FRIENDSHIP: Final = 0.1  # weight of friends
 _RELATION: Final = 3  # power of the cosine: how much more a clear relation says than a faint one
 _FEWEST: Final = 1  # clients on the other side
 _FEWEST_OF_A_GROUP: Final = 2
+_TOGETHER: Final = 8.0  # nats by which all being on one side must be better than a group on the other, to rule it out
 _OWN: Final = 2.0  # nats by which a client's own side must be better than the other
 _BEYOND_CHANCE: Final = 0.25  # how much better than in a round without structure, in the logarithm of the loss
 _DRAWS: Final = 3  # of rounds without structure
@@ -114,15 +115,19 @@ class Sides:
         """(n,) who is on the other side in the best explanation with a group there; how much clearer than its rivals.
 
         Rivals part the known-benign: honest classes do so as often as they part anybody else. Where none is found, one
-        known-benign client changes side. That all are on one side is no rival: flipped labels are not explained better
-        than so, and honest classes worse. In nats.
+        known-benign client changes side. That all are on one side is a rival only where it is clearly better: flipped
+        labels are not explained better than so, and honest classes worse. In nats.
         """
         n = len(self.loss)
+        nobody = np.zeros(n, dtype=bool), -np.inf
         values, signs = self.choices
         of_groups = (signs < 0).sum(axis=1) >= _FEWEST_OF_A_GROUP
         if not of_groups.any() or not self.anchors.any():
-            return np.zeros(n, dtype=bool), -np.inf
+            return nobody
         best, sides = values[of_groups][0], signs[of_groups][0]
+        together = float(_values(self.loss, np.ones((1, n)))[0])
+        if 0.5 * independent(n) * np.log(best / together) > _TOGETHER:
+            return nobody
         rivals = self.rivals
         if not len(rivals):
             rivals = np.where(np.eye(n, dtype=bool)[self.anchors], -sides, sides)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from encagg_cli.filters.anchored_views.ridge import unexplained_shares
 from encagg_cli.sketch import Gram, principal_coordinates
+from encagg_cli.sketch.signs import SignCosines
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -61,17 +62,19 @@ def views_of(gram: Gram, alive: NDArray[np.intp]) -> tuple[View, ...]:
     )
 
 
-def views_of_signs(cosines: Numbers) -> tuple[View, ...]:
-    """The views of the updates' signs, by their cosines (n, n), in which no few coordinates outweigh the rest.
+def views_of_signs(signs: SignCosines) -> tuple[View, ...]:
+    """The views of the updates' signs, in which no few coordinates outweigh the rest.
 
     Noise that is small beside the largest coordinates turns the signs of most. Of many pairs of honest clients, the
-    nearest may be of one class by chance.
+    nearest may be of one class by chance. Of few coordinates, all may agree by chance: one is taken not to.
     """
-    others = cosines.copy()
+    one = 1.0 / np.maximum(signs.counts, 1.0)
+    others = signs.cosines.copy()
     np.fill_diagonal(others, -1.0)
-    nearest = np.log(np.maximum(1.0 - others.max(axis=1), _TINY))
+    nearest = np.log(1.0 - others.max(axis=1) + 2.0 * one)
+    share = unexplained_shares(signs.cosines) + one
     return (
-        View("sign unexplained share", _log_of_share(unexplained_shares(cosines)), "colluding", "unrelated"),
+        View("sign unexplained share", _log_of_share(share), "colluding", "unrelated"),
         View("nearest signs", nearest, "colluding", "", fewest=2, bar=_CHOSEN),
     )
 
@@ -80,14 +83,17 @@ def nearest_known_benign(gram: Gram, alive: NDArray[np.intp], trusted: Mask) -> 
     """How near each client `alive` is to a known-benign upload other than its own; `trusted` (n,) masks those of all.
 
     None where there are fewer than two: a known-benign client is measured against the *others*, so that it is not
-    nearer to itself than honest clients are.
+    nearer to itself than honest clients are. Nor does a client shadow one that is farther from it than most others:
+    the known-benign may be the odd ones.
     """
     anchors = trusted[alive]
     if anchors.sum() < 2:
         return None
     distances = gram.distances[np.ix_(alive, alive)]
     np.fill_diagonal(distances, np.inf)
-    return View("nearest known-benign", _log(distances[:, anchors].min(axis=1)), "shadowing", "")
+    nearest = distances[:, anchors].min(axis=1)
+    shadows = nearest < np.median(np.sort(distances, axis=1)[:, :-1], axis=1)
+    return View("nearest known-benign", _log(nearest), "shadowing", "", shadows)
 
 
 def own_past(continuity: Numbers, anchors: Mask) -> View | None:

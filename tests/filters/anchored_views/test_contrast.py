@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from encagg_cli.filters.anchored_views import reversal
+from encagg_cli.filters.anchored_views import contrast, reversal
 from encagg_cli.filters.anchored_views.contrast import contrasted
 from encagg_cli.filters.anchored_views.parting import parting_loss, partings
 from encagg_cli.filters.anchored_views.ridge import alike
@@ -46,8 +46,8 @@ def test_the_strongest_of_what_both_searches_found_is_held_against_the_strongest
     cosines = cosines_of(without_the_shared_step(seed))
     sides, quotient = Sides(loss_of(cosines), ANCHORS), parting_loss(cosines)
 
-    def strongest(choices: list[np.ndarray]) -> float:
-        return max(strength(cosines, row < 0) for row in choices if 2 <= (row < 0).sum() <= N - 4)
+    def strongest(choices: list[np.ndarray], fewest_near: int) -> float:
+        return max(strength(cosines, row < 0) for row in choices if 2 <= (row < 0).sum() <= N - fewest_near)
 
     choices = [row for row in sides.choices[1] if (row < 0).sum() >= 2][:8]
     parted = partings(quotient, np.zeros(N, dtype=bool))[1]
@@ -58,7 +58,7 @@ def test_the_strongest_of_what_both_searches_found_is_held_against_the_strongest
     group, nats = found(cosines)
     assert not (group & ANCHORS).any()
     assert nats == pytest.approx(
-        strongest([*choices, *partings(quotient, ANCHORS)[1][:8]]) - strongest(rivals), abs=1e-6
+        strongest([*choices, *partings(quotient, ANCHORS)[1][:8]], 6) - strongest(rivals, 4), abs=1e-6
     )
 
 
@@ -69,6 +69,24 @@ def test_it_finds_who_lacks_what_all_share_where_neither_search_is_certain(monke
     without = np.array([group_of(updates) for updates in rounds])
     assert groups[:, ATTACKERS].mean() > without[:, ATTACKERS].mean() + 0.25
     assert not groups[:, ~ATTACKERS].any()
+
+
+def test_four_that_are_alike_are_too_few_to_hold_against_all_others():
+    """Two known-benign clients and two friends of theirs: whoever is compared with them has little of what they share.
+
+    A group that leaves six near may stand out, but not all others.
+    """
+    random = np.random.default_rng(0)
+    updates = random.standard_normal((12, 400)) + 0.3 * random.standard_normal(400)
+    updates[:4] += random.standard_normal(400)
+    cosines = cosines_of(updates)
+    group, _ = found(cosines, np.arange(12) < 2)
+    assert group.sum() <= 6
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contrast, "_FEWEST_NEAR", 4)
+        group, nats = found(cosines, np.arange(12) < 2)
+    assert np.flatnonzero(group).tolist() == list(range(4, 12))
+    assert nats > 0
 
 
 def test_the_order_of_the_clients_does_not_matter():

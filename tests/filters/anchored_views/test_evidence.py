@@ -1,5 +1,7 @@
 """What several rounds tell together, and how much each of them counts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -180,6 +182,15 @@ def test_signs_tell_sides_where_clients_differ_in_few_coordinates():
     by_signs, by_updates = np.mean(right, axis=0)
     assert by_signs > 0.95
     assert by_signs > by_updates + 0.1
+
+
+def test_signs_of_few_coordinates_are_too_coarse_to_look_at():
+    """Signs that tell far more than Gaussian ones would: the same updates, as many coordinates as fit ten a client."""
+    updates = updates_of(0, concentrated=True)
+    assert signs_tell(*both(updates[:, : 10 * N + 30]))
+    signs, cosines = both(updates[:, : 10 * N - 30])
+    assert not signs_tell(signs, cosines)
+    assert signs_tell(replace(signs, counts=2.0 * signs.counts), cosines)
 
 
 @pytest.mark.parametrize("seed", range(3))

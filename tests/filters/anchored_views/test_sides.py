@@ -231,14 +231,27 @@ def test_no_side_is_clear_where_nobody_flips(shared: float):
 
 
 def test_a_group_is_two_though_fewer_on_the_other_side_are_explained_better(monkeypatch: pytest.MonkeyPatch):
-    rows = units(0, 30, 1.0)
-    loss, anchors = loss_of(rows @ rows.T), np.arange(30) < 4
+    loss, anchors = np.eye(30) / 30.0, np.arange(30) < 4
     choices = np.ones((3, 30))
     choices[1, 29] = choices[2, 28:] = -1.0
-    monkeypatch.setattr(sides, "explanations", lambda *_: (np.array([1.0, 2.0, 3.0]), choices))
+    monkeypatch.setattr(sides, "explanations", lambda *_: (np.array([1.0, 1.1, 1.2]), choices))
     assert np.flatnonzero(Sides(loss, anchors).opposed()[0]).tolist() == [28, 29]
-    monkeypatch.setattr(sides, "explanations", lambda *_: (np.array([1.0, 2.0]), choices[:2]))
+    monkeypatch.setattr(sides, "explanations", lambda *_: (np.array([1.0, 1.1]), choices[:2]))
     assert Sides(loss, anchors).opposed()[1] == -np.inf
+
+
+@pytest.mark.parametrize(("nats", "opposes"), [(7.9, True), (8.1, False)])
+def test_no_group_opposes_the_rest_where_all_being_on_one_side_is_far_better(
+    nats: float, opposes: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """All agree: the choice with everybody but the known-benign turned is bad, and only what parts those is worse."""
+    n = 30
+    loss, anchors = np.eye(n) / n, np.arange(n) < 4
+    choices = np.where(anchors, 1.0, -1.0)[None]
+    monkeypatch.setattr(sides, "explanations", lambda *_: (np.array([np.exp(2 * nats / n)]), choices))
+    far, beyond = Sides(loss, anchors).opposed()
+    assert far.any() == opposes
+    assert np.isfinite(beyond) == opposes
 
 
 def test_known_benign_clients_on_both_sides_are_rivals():

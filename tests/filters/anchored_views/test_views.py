@@ -26,7 +26,7 @@ def all_views(updates: np.ndarray, alive: np.ndarray, trusted: np.ndarray) -> li
     sketch = sketch_of(updates, trusted)
     nearest = nearest_known_benign(sketch.gram, alive, trusted)
     assert nearest is not None
-    of_signs = views_of_signs(sketch[SignCosinesNeed()][alive].cosines)
+    of_signs = views_of_signs(sketch[SignCosinesNeed()][alive])
     return [*views_of(sketch.gram, alive), *of_signs, nearest]
 
 
@@ -46,7 +46,7 @@ def test_the_unexplained_part_is_what_a_regression_on_the_others_leaves(updates,
         assert views["unexplained share"][at] == pytest.approx(0.5 * np.log(left), abs=1e-5)
         part = np.log(np.linalg.norm(rows[at])) + 0.5 * np.log(left)
         assert views["unexplained part"][at] == pytest.approx(part, abs=1e-5)
-        of_signs = 0.5 * np.log(unexplained(np.sign(rows), at))
+        of_signs = 0.5 * np.log(unexplained(np.sign(rows), at) + 1 / rows.shape[1])
         assert views["sign unexplained share"][at] == pytest.approx(of_signs, abs=1e-5)
 
 
@@ -67,7 +67,21 @@ def test_likeness_is_the_root_mean_square_cosine(updates, views):
 def test_nearest_signs_are_those_of_one_other_client(updates, views):
     signs = np.sign(updates[ALIVE])
     opposed = [min((signs[at] != row).mean() for row in np.delete(signs, at, axis=0)) for at in range(len(ALIVE))]
-    assert views["nearest signs"] == pytest.approx(np.log(2 * np.array(opposed)), abs=1e-6)
+    one = 1 / updates.shape[1]
+    assert views["nearest signs"] == pytest.approx(np.log(2 * (np.array(opposed) + one)), abs=1e-6)
+
+
+def test_equal_signs_of_few_coordinates_are_no_nearer_than_chance_brings_them():
+    def nearest(size: int) -> np.ndarray:
+        signs = np.ones((8, size), dtype=np.float32)
+        for at in range(2, 8):
+            signs[at, : size // 8 * at] = -1.0
+        sketch = sketch_of(signs, np.arange(8) < 2)
+        return next(v.values for v in views_of_signs(sketch[SignCosinesNeed()]) if v.name == "nearest signs")
+
+    few, many = nearest(16), nearest(16_000)
+    assert few[2:] - few[:2].mean() == pytest.approx(np.log(3.0), abs=1e-6)  # two coordinates turned and one, over one
+    assert (many[2:] - many[:2].mean() > 7.0).all()
 
 
 def test_neighbour_distance_is_to_the_three_nearest(updates, views):
@@ -79,6 +93,23 @@ def test_nearest_known_benign_is_another_than_oneself(updates, views):
     for at, client in enumerate(ALIVE):
         expected = min(np.linalg.norm(updates[client] - updates[a]) for a in (1, 4, 6) if a != client)
         assert views["nearest known-benign"][at] == pytest.approx(np.log(expected), abs=1e-5)
+
+
+def test_whoever_is_farther_from_the_known_benign_than_from_most_does_not_shadow_them():
+    """The known-benign are the odd ones: twelve others lie closer together than any of them to anybody."""
+    random = np.random.default_rng(3)
+    rows = random.standard_normal((15, 60))
+    rows[:3] *= 2.0
+    trusted = np.arange(15) < 3
+    view = nearest_known_benign(sketch_of(rows, trusted).gram, np.arange(15), trusted)
+    assert view is not None
+    assert view.eligible is not None
+    assert not view.eligible[3:].any()
+    rows[[7, 9]] = rows[[0, 1]] + 0.3 * random.standard_normal((2, 60))
+    view = nearest_known_benign(sketch_of(rows, trusted).gram, np.arange(15), trusted)
+    assert view is not None
+    assert view.eligible is not None
+    assert np.flatnonzero(view.eligible[3:]).tolist() == [4, 6]
 
 
 def test_principal_axes_are_those_of_the_updates_and_of_their_directions(updates, views):
