@@ -24,7 +24,6 @@ _LATER: Final = 3.0  # how many more once somebody has been rejected
 _CLEAR: Final = 4.0  # nats by which a group's being on the other side must be clearer than what parts the known-benign
 _CONTRASTED: Final = 13.0  # nats by which a group must be stronger than what parts the known-benign (contrast.py)
 _CERTAIN: Final = 0.1  # of alpha, at which a group is accused in later rounds
-_ONE_OF_THE_REST: Final = 0.25  # share of what is common from which a group opposes nobody
 
 
 @dataclass(frozen=True)
@@ -149,9 +148,9 @@ def _opposed(sides: Sides, rounds: Sequence[Numbers], required: float) -> Mask:
 
 
 def _guilty(group: Mask, rounds: Sequence[Numbers]) -> Mask:
-    """(n,) the `group` less whom this round clears; nobody, where the group has much of what is shared in `rounds`."""
+    """(n,) the `group` less whom this round clears; nobody, where it does not oppose the others in these `rounds`."""
     sharing = Sharing.of(rounds, ~group, group)
-    return group & sharing.guilty & (sharing.mean <= _ONE_OF_THE_REST)
+    return group & sharing.guilty & sharing.opposes
 
 
 def _still_opposed(cosines: Numbers, accused: Mask, among: Mask, anchors: Mask) -> Mask:

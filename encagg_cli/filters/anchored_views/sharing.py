@@ -14,26 +14,38 @@ Mask = NDArray[np.bool_]
 
 INNOCENT_TODAY: Final = 0.4  # share of what is common from which this round clears whom it or earlier ones accuse
 _MORE_TODAY: Final = 0.3  # than on average, where the group has more of it than that anyway
+_ONE_OF_THE_REST: Final = 0.25  # share from which a group opposes nobody
+_NEARLY_ONE: Final = 0.7  # of the least that any of the others has: the same, where that is more
 
 
 @dataclass(frozen=True)
 class Sharing:
     """What a group has of what the others share, 1 for as much as they: `mean` over its members and all rounds.
 
-    `today` (n,) is what every client has this round, 0 for who is not to be told.
+    `today` (n,) is what every client has this round, 0 for who is not to be told; `least`, what any of the others has.
     """
 
     mean: float
     today: Numbers
+    least: float
 
     @classmethod
     def of(cls, rounds: Sequence[Numbers], near: Mask, group: Mask) -> "Sharing":
         """Of the clients in `group` (n,) with those `near` (n,), by the cosines (n, n) of rounds, this one's first."""
         shares = np.array([shared_with(cosines, near) for cosines in rounds])
         known = shares[:, group][~np.isnan(shares[:, group])]
-        return cls(float(known.mean()) if len(known) else 1.0, np.nan_to_num(shares[0]))
+        today = np.nan_to_num(shares[0])
+        return cls(float(known.mean()) if len(known) else 1.0, today, float(today[near].min(initial=1.0)))
 
     @property
     def guilty(self) -> Mask:
         """(n,) whom this round does not clear."""
-        return self.today < max(INNOCENT_TODAY, self.mean + _MORE_TODAY)
+        return self.today < max(INNOCENT_TODAY, self.mean + _MORE_TODAY, self.least)
+
+    @property
+    def opposes(self) -> bool:
+        """Whether the group has little of what is shared; or much, but every one of the others far more.
+
+        In the signs of some models, as of a regression on inputs that are never negative, all have much in common.
+        """
+        return self.mean <= max(_ONE_OF_THE_REST, _NEARLY_ONE * self.least)

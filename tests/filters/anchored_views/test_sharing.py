@@ -37,6 +37,32 @@ def test_nobody_is_cleared_by_what_the_whole_group_has():
     assert sharing.guilty[~NEAR].all()
 
 
+def test_a_group_opposes_the_others_where_each_of_them_has_far_more():
+    """A third of the step is too much to oppose anybody by itself; not where all others have all of it."""
+    third = round_with(np.where(NEAR, 1.0, 0.35), 0)
+    sharing = Sharing.of([third], NEAR, ~NEAR)
+    assert 0.25 < sharing.mean < 0.5
+    assert sharing.least > 0.7
+    assert sharing.opposes
+    one_has_little = np.where(NEAR, 1.0, 0.35)
+    one_has_little[0] = 0.35
+    sharing = Sharing.of([round_with(one_has_little, 0)], NEAR, ~NEAR)
+    assert sharing.mean > 0.25
+    assert sharing.least < 0.6
+    assert not sharing.opposes
+    assert not Sharing.of([round_with(np.where(NEAR, 1.0, 0.9), 0)], NEAR, ~NEAR).opposes
+    assert Sharing.of([round_with(np.where(NEAR, 1.0, -0.5), 0)], NEAR, ~NEAR).opposes
+
+
+def test_who_has_less_than_any_of_the_others_is_not_cleared():
+    """Half of the step clears a member of a group that has none, and not where everybody else has nearly all of it."""
+    shares = np.where(NEAR, 1.0, -0.2)
+    shares[19] = 0.55
+    assert Sharing.of([round_with(shares, 1)], NEAR, ~NEAR).guilty[19]
+    shares[:2] = 0.3
+    assert not Sharing.of([round_with(shares, 1)], NEAR, ~NEAR).guilty[19]
+
+
 def test_who_was_not_there_is_not_cleared_and_counts_for_nothing():
     past = round_with(np.where(NEAR, 1.0, -1.0), 0)
     past[19] = past[:, 19] = np.nan
