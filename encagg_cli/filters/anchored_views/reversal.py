@@ -23,6 +23,7 @@ _NATS_WITH_PAST: Final = 3.0
 _LATER: Final = 3.0  # how many more once somebody has been rejected
 _CLEAR: Final = 4.0  # nats by which a group's being on the other side must be clearer than what parts the known-benign
 _CONTRASTED: Final = 13.0  # nats by which a group must be stronger than what parts the known-benign (contrast.py)
+_STRONGER: Final = 1.5  # times as strong, a group need have no more than far less of what is shared than the others
 _CERTAIN: Final = 0.1  # of alpha, at which a group is accused in later rounds
 
 
@@ -123,7 +124,11 @@ class _Telling:
 
     def _contrasted(self, required: float) -> Mask:
         group, nats = self._contrast
-        return _guilty(group, self.evidence.cosines[:1]) if nats >= required else np.zeros_like(group)
+        if nats < required:
+            return np.zeros_like(group)
+        sharing = Sharing.of(self.evidence.cosines[:1], ~group, group)
+        strong = sharing.far_less and nats >= _STRONGER * required
+        return group & sharing.guilty & (sharing.little or strong)
 
     @cached_property
     def _contrast(self) -> tuple[Mask, float]:
@@ -142,15 +147,15 @@ def _flipped_lately(group: Mask, evidence: Evidence, weights: Numbers) -> Mask:
 
 
 def _opposed(sides: Sides, rounds: Sequence[Numbers], required: float) -> Mask:
-    """(n,) the other side, where it is clearly one, and has little of what is shared in rounds with these cosines."""
+    """(n,) the other side, where it is clearly one and has little of what is shared; who is cleared today is left out.
+
+    `rounds` are the cosines (n, n) of the uploads by which that is told.
+    """
     group, nats = sides.opposed()
-    return _guilty(group, rounds) if nats >= required else np.zeros_like(group)
-
-
-def _guilty(group: Mask, rounds: Sequence[Numbers]) -> Mask:
-    """(n,) the `group` less whom this round clears; nobody, where it does not oppose the others in these `rounds`."""
+    if nats < required:
+        return np.zeros_like(group)
     sharing = Sharing.of(rounds, ~group, group)
-    return group & sharing.guilty & sharing.opposes
+    return group & sharing.guilty & sharing.little
 
 
 def _still_opposed(cosines: Numbers, accused: Mask, among: Mask, anchors: Mask) -> Mask:

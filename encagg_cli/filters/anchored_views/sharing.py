@@ -14,8 +14,8 @@ Mask = NDArray[np.bool_]
 
 INNOCENT_TODAY: Final = 0.4  # share of what is common from which this round clears whom it or earlier ones accuse
 _MORE_TODAY: Final = 0.3  # than on average, where the group has more of it than that anyway
-_ONE_OF_THE_REST: Final = 0.25  # share from which a group opposes nobody
-_NEARLY_ONE: Final = 0.7  # of the least that any of the others has: the same, where that is more
+_ONE_OF_THE_REST: Final = 0.25  # share of what is common
+_FAR_LESS: Final = 0.7  # of the least that any of the others has
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,14 @@ class Sharing:
         return self.today < max(INNOCENT_TODAY, self.mean + _MORE_TODAY, self.least)
 
     @property
-    def opposes(self) -> bool:
-        """Whether the group has little of what is shared; or much, but every one of the others far more.
+    def little(self) -> bool:
+        """Whether the group has too little of what is shared to be one of the rest."""
+        return self.mean <= _ONE_OF_THE_REST
+
+    @property
+    def far_less(self) -> bool:
+        """Whether every one of the others has far more of it than the group.
 
         In the signs of some models, as of a regression on inputs that are never negative, all have much in common.
         """
-        return self.mean <= max(_ONE_OF_THE_REST, _NEARLY_ONE * self.least)
+        return self.mean <= _FAR_LESS * self.least

@@ -89,6 +89,35 @@ def test_four_that_are_alike_are_too_few_to_hold_against_all_others():
     assert nats > 0
 
 
+@pytest.mark.parametrize(
+    ("share", "nats", "found"),
+    [(0.0, 12.9, False), (0.0, 13.1, True), (0.35, 19.4, False), (0.35, 19.6, True), (0.9, 99.0, False)],
+)
+def test_a_group_must_be_stronger_where_it_has_no_more_than_far_less_of_what_is_shared(
+    share: float, nats: float, found: bool, monkeypatch: pytest.MonkeyPatch
+):
+    random = np.random.default_rng(0)
+    step = random.standard_normal(300)
+    updates = np.where(ATTACKERS, share, 1.0)[:, None] * step + 0.3 * random.standard_normal((N, 300))
+    monkeypatch.setattr(reversal, "contrasted", lambda *_: (ATTACKERS, nats))
+    monkeypatch.setattr(reversal, "parted", lambda *_, **__: np.zeros(N, dtype=bool))
+    monkeypatch.setattr(Sides, "flipped", lambda *_: np.zeros(N, dtype=bool))
+    monkeypatch.setattr(Sides, "opposed", lambda *_: (np.zeros(N, dtype=bool), -np.inf))
+    assert group_of(updates).tolist() == (ATTACKERS & found).tolist()
+
+
+def test_rivals_may_have_fewer_near_than_groups_must(monkeypatch: pytest.MonkeyPatch):
+    """The strongest rival leaves four near; were it none, the group would be held against a weaker one."""
+    random = np.random.default_rng(0)
+    updates = random.standard_normal((12, 400)) + 0.3 * random.standard_normal(400)
+    updates[:4] += random.standard_normal(400)
+    updates[8:] -= 0.5 * random.standard_normal(400)
+    cosines, anchors = cosines_of(updates), np.isin(np.arange(12), [0, 1, 5])
+    as_it_is = found(cosines, anchors)[1]
+    monkeypatch.setattr(contrast, "_FEWEST_NEAR_OF_RIVALS", 6)
+    assert found(cosines, anchors)[1] > as_it_is
+
+
 def test_the_order_of_the_clients_does_not_matter():
     cosines, order = cosines_of(without_the_shared_step(3)), np.random.default_rng(0).permutation(N)
     (group, nats), (turned, again) = found(cosines), found(cosines[np.ix_(order, order)], ANCHORS[order])

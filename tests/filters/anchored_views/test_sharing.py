@@ -37,21 +37,22 @@ def test_nobody_is_cleared_by_what_the_whole_group_has():
     assert sharing.guilty[~NEAR].all()
 
 
-def test_a_group_opposes_the_others_where_each_of_them_has_far_more():
-    """A third of the step is too much to oppose anybody by itself; not where all others have all of it."""
-    third = round_with(np.where(NEAR, 1.0, 0.35), 0)
-    sharing = Sharing.of([third], NEAR, ~NEAR)
+def test_a_group_has_far_less_where_each_of_the_others_has_far_more():
+    """A third of the step is not little by itself; and not far less, where one of the others has no more."""
+    third = np.where(NEAR, 1.0, 0.35)
+    sharing = Sharing.of([round_with(third, 0)], NEAR, ~NEAR)
     assert 0.25 < sharing.mean < 0.5
     assert sharing.least > 0.7
-    assert sharing.opposes
-    one_has_little = np.where(NEAR, 1.0, 0.35)
-    one_has_little[0] = 0.35
-    sharing = Sharing.of([round_with(one_has_little, 0)], NEAR, ~NEAR)
-    assert sharing.mean > 0.25
+    assert (sharing.little, sharing.far_less) == (False, True)
+    third[0] = 0.35
+    sharing = Sharing.of([round_with(third, 0)], NEAR, ~NEAR)
     assert sharing.least < 0.6
-    assert not sharing.opposes
-    assert not Sharing.of([round_with(np.where(NEAR, 1.0, 0.9), 0)], NEAR, ~NEAR).opposes
-    assert Sharing.of([round_with(np.where(NEAR, 1.0, -0.5), 0)], NEAR, ~NEAR).opposes
+    assert (sharing.little, sharing.far_less) == (False, False)
+
+
+@pytest.mark.parametrize(("share", "little"), [(0.9, False), (0.4, False), (0.05, True), (-0.5, True)])
+def test_a_group_that_has_little_is_none_of_the_rest(share: float, little: bool):
+    assert Sharing.of([round_with(np.where(NEAR, 1.0, share), 0)], NEAR, ~NEAR).little == little
 
 
 def test_who_has_less_than_any_of_the_others_is_not_cleared():
