@@ -4,8 +4,8 @@ python -m tests.benchmarks.false_alarms [--clients 8 10 12 15 20] [--known-benig
 
 Trains honest federations of scikit-learn's digits (IID and Dirichlet; an MLP, a softmax regression and a CNN; FedAvg
 and one-batch FedSGD), and replays the method over rounds 1 to 10 of each, for several draws of known-benign clients.
-Prints the share of honest uploads lost, against the `alpha` that `anchored-views` is told, and what methods lose that
-are told nothing (known-benign clients are never counted).
+Prints the share of honest uploads lost, against the `alpha` that `anchored-views` is told, and what other
+methods lose (known-benign clients are never counted).
 """
 
 import argparse
