@@ -40,7 +40,7 @@ class Sharing:
     @property
     def guilty(self) -> Mask:
         """(n,) whom this round does not clear."""
-        return self.today < max(INNOCENT_TODAY, self.mean + _MORE_TODAY, self.least)
+        return self.today < max(INNOCENT_TODAY, self.mean + _MORE_TODAY)
 
     @property
     def little(self) -> bool:

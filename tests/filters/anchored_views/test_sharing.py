@@ -55,15 +55,6 @@ def test_a_group_that_has_little_is_none_of_the_rest(share: float, little: bool)
     assert Sharing.of([round_with(np.where(NEAR, 1.0, share), 0)], NEAR, ~NEAR).little == little
 
 
-def test_who_has_less_than_any_of_the_others_is_not_cleared():
-    """Half of the step clears a member of a group that has none, and not where everybody else has nearly all of it."""
-    shares = np.where(NEAR, 1.0, -0.2)
-    shares[19] = 0.55
-    assert Sharing.of([round_with(shares, 1)], NEAR, ~NEAR).guilty[19]
-    shares[:2] = 0.3
-    assert not Sharing.of([round_with(shares, 1)], NEAR, ~NEAR).guilty[19]
-
-
 def test_who_was_not_there_is_not_cleared_and_counts_for_nothing():
     past = round_with(np.where(NEAR, 1.0, -1.0), 0)
     past[19] = past[:, 19] = np.nan
