@@ -44,14 +44,14 @@ def contrasted(cosines: Numbers, sides: Sides, quotient: Quotient) -> tuple[Mask
     products = alike(cosines)
 
     def strength(signs: Numbers) -> Numbers:
-        contrast = np.array([_contrast(products, row < 0) for row in signs])
+        contrast = np.array([contrast_of(products, row < 0) for row in signs])
         loss = np.maximum(((signs @ sides.loss) * signs).sum(axis=1), _TINY)
         total: Numbers = (
             _PARTING * quotient.gains(signs) + _CONTRAST * contrast - 0.5 * independent(len(products)) * np.log(loss)
         )
         return total
 
-    groups = _told_apart(np.vstack([_best(sides.choices[1]), _best(partings(quotient, anchors)[1])]), _FEWEST_NEAR)
+    groups = _told_apart(candidates(sides, quotient), _FEWEST_NEAR)
     if not len(groups) or not anchors.any():
         return nobody, -np.inf
     strengths = strength(groups)
@@ -63,10 +63,23 @@ def contrasted(cosines: Numbers, sides: Sides, quotient: Quotient) -> tuple[Mask
     return group < 0, float(strengths.max() - strength(rivals).max())
 
 
-def _contrast(products: Numbers, far: Mask) -> float:
-    share = share_of(products, ~far)
-    spread = np.sqrt(0.5 * (share[far].var() + share[~far].var()) + _FAINTEST**2)
-    return float((share[~far].mean() - share[far].mean()) / spread)
+def candidates(sides: Sides, quotient: Quotient) -> Numbers:
+    """(m, n) signs of the best groups of both searches, -1 for who is far."""
+    return np.vstack([_best(sides.choices[1]), _best(partings(quotient, sides.anchors)[1])])
+
+
+def contrast_of(products: Numbers, far: Mask) -> float:
+    """How much less those `far` (n,) have of what the others share, in standard deviations."""
+    return deviations_apart(share_of(products, ~far), far, ~far)
+
+
+def deviations_apart(share: Numbers, far: Mask, near: Mask) -> float:
+    """By how many standard deviations the mean `share` (n,) of those `far` (n,) is less than that of those near.
+
+    Cohen's d.
+    """
+    spread = np.sqrt(0.5 * (share[far].var() + share[near].var()) + _FAINTEST**2)
+    return float((share[near].mean() - share[far].mean()) / spread)
 
 
 def _best(signs: Numbers) -> Numbers:

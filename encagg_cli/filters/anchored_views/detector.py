@@ -17,7 +17,7 @@ from encagg_cli.filters.anchored_views.views import (
     views_of,
     views_of_signs,
 )
-from encagg_cli.sketch import Gram
+from encagg_cli.sketch import Gram, principal_coordinates
 from encagg_cli.sketch.signs import SignCosines
 
 Numbers = NDArray[np.float64]
@@ -129,7 +129,9 @@ class Scene:
         if key not in self._evidence:
             self.look(alive)
             earlier = [past.among(alive) for past in self.past.rounds]
-            self._evidence[key] = Evidence.of(self.telling[np.ix_(alive, alive)], trusted[alive], earlier)
+            among = np.ix_(alive, alive)
+            axes = principal_coordinates(self.gram.deviations[among], len(alive))
+            self._evidence[key] = Evidence.of(self.telling[among], trusted[alive], earlier, axes)
         return self._evidence[key]
 
     def views(self, alive: NDArray[np.intp], trusted: Mask) -> tuple[View, ...]:

@@ -75,22 +75,32 @@ class EarlierRound:
 class Evidence:
     """Cosines and losses of sides, (n, n) each, of this round, then of earlier ones; and what parts them together.
 
-    A round that tells little would water down what the others tell, were all weighed alike: each counts by its clarity.
+    `coordinates` (n, r) are those of this round's uploads on their principal axes; none, where nobody asks who has
+    collapsed (collapse.py). A round that tells little would water down what the others tell, were all weighed alike:
+    each counts by its clarity.
     """
 
     cosines: tuple[Numbers, ...]
     losses: tuple[Numbers, ...]
     clarity: tuple[Clarity, ...]
     parting: Quotient
+    coordinates: Numbers
 
     @classmethod
-    def of(cls, cosines: Numbers, anchors: Mask, earlier: Sequence[EarlierRound] = ()) -> Self:
+    def of(
+        cls,
+        cosines: Numbers,
+        anchors: Mask,
+        earlier: Sequence[EarlierRound] = (),
+        coordinates: Numbers | None = None,
+    ) -> Self:
         """Of this round's cosines (n, n), where the `anchors` (n,) are known-benign, and of earlier rounds."""
+        coordinates = np.zeros((len(anchors), 0)) if coordinates is None else coordinates
         rounds = (cosines, *(past.cosines for past in earlier))
         losses = tuple(loss_of(each) for each in rounds)
         quotients = [parting_loss(each) for each in rounds]
         if not earlier:
-            return cls(rounds, losses, (Clarity(),), quotients[0])
+            return cls(rounds, losses, (Clarity(),), quotients[0], coordinates)
         clarity = (Clarity.from_losses(losses[0], quotients[0], anchors), *(past.clarity for past in earlier))
         weights = np.array([each.parting for each in clarity])
         weights /= weights.mean()
@@ -102,6 +112,7 @@ class Evidence:
                 np.sum([w * each.loss for w, each in zip(weights, quotients, strict=True)], axis=0),
                 np.sum([w * each.baseline for w, each in zip(weights, quotients, strict=True)], axis=0),
             ),
+            coordinates,
         )
 
     def together(self, anchors: Mask) -> tuple[Numbers, Numbers]:

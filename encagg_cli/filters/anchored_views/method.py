@@ -54,8 +54,9 @@ class AnchoredViews(Filter):
        other side in every good explanation is rejected. Where nobody is, all clients are parted in two populations,
        and the one without the known-benign is rejected, if it is beyond chance and beyond any rival (parting.py).
        Where neither is certain, what they found is weighed together with how far the group falls short of what the
-       others share (contrast.py). Both are looked at in this round, and in the last `history` rounds together
-       (evidence.py). Who was clearly reversed in one of those is rejected without a search, as long as it has nothing
+       others share (contrast.py); then a group is rejected that has no spread where the others have most of theirs
+       (collapse.py). Sides and populations are looked at in this round, and in the last `history` rounds together
+       (evidence.py). Who was clearly reversed in one of those is rejected without a search, as long as it has little
        of what all share.
     5. Again from 2, with a higher bar, until nothing stands out.
 

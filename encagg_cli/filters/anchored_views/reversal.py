@@ -8,11 +8,12 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from encagg_cli.filters.anchored_views.contrast import contrasted
+from encagg_cli.filters.anchored_views.collapse import collapsed
+from encagg_cli.filters.anchored_views.contrast import candidates, contrasted, deviations_apart
 from encagg_cli.filters.anchored_views.evidence import Evidence
 from encagg_cli.filters.anchored_views.parting import parted, parting_loss
-from encagg_cli.filters.anchored_views.ridge import shared_with
-from encagg_cli.filters.anchored_views.sharing import INNOCENT_TODAY, Sharing
+from encagg_cli.filters.anchored_views.ridge import alike, shared_with
+from encagg_cli.filters.anchored_views.sharing import INNOCENT_TODAY, Sharing, is_little
 from encagg_cli.filters.anchored_views.sides import Sides, common_part
 
 Numbers = NDArray[np.float64]
@@ -23,7 +24,9 @@ _NATS_WITH_PAST: Final = 3.0
 _LATER: Final = 3.0  # how many more once somebody has been rejected
 _CLEAR: Final = 4.0  # nats by which a group's being on the other side must be clearer than what parts the known-benign
 _CONTRASTED: Final = 13.0  # nats by which a group must be stronger than what parts the known-benign (contrast.py)
+_COLLAPSED: Final = 3.4  # strength from which a group has collapsed (collapse.py)
 _STRONGER: Final = 1.5  # times as strong, a group need have no more than far less of what is shared than the others
+_STILL_APART: Final = 1.0  # standard deviations by which all accused have less of what is shared
 _CERTAIN: Final = 0.1  # of alpha, at which a group is accused in later rounds
 
 
@@ -118,6 +121,8 @@ class _Telling:
                     group |= opposed
             if not group.any() and not later:
                 group = self._contrasted(_CONTRASTED + 2.0 * float(np.log(0.02 / alpha)))
+            if not group.any() and not later:
+                group = self._collapsed(_COLLAPSED + 0.25 * float(np.log(0.02 / alpha)))
             if not group.any():
                 group = parted(self.evidence.cosines, self.evidence.parting, self.anchors, alpha, later=later)
         return group
@@ -133,6 +138,19 @@ class _Telling:
     @cached_property
     def _contrast(self) -> tuple[Mask, float]:
         return contrasted(self.evidence.cosines[0], self.told_by[0][0], parting_loss(self.evidence.cosines[0]))
+
+    def _collapsed(self, required: float) -> Mask:
+        group, strength = self._collapse
+        if strength < required:
+            return np.zeros_like(group)
+        sharing = Sharing.of(self.evidence.cosines[:1], ~group, group)
+        return group & sharing.guilty & sharing.little
+
+    @cached_property
+    def _collapse(self) -> tuple[Mask, float]:
+        cosines, coordinates = self.evidence.cosines[0], self.evidence.coordinates
+        starts = candidates(self.told_by[0][0], parting_loss(cosines)) < 0
+        return collapsed(coordinates, alike(cosines), starts, self.anchors)
 
 
 def _flipped_lately(group: Mask, evidence: Evidence, weights: Numbers) -> Mask:
@@ -162,8 +180,9 @@ def _still_opposed(cosines: Numbers, accused: Mask, among: Mask, anchors: Mask) 
     """(n,) who of the `accused` has nothing this round of what the others `among` (n,) share, or has the reverse of it.
 
     Who is on the other side, one round says and the next does not; but with suspects named there is nothing to search
-    for, and each is told by its own upload. Where the known-benign have no more in common with the others than with
-    the accused, those were accused wrongly.
+    for, and each is told by its own upload: more strictly where all accused together still have little of what is
+    shared, and are apart from the others in it. Where the known-benign have no more in common with the others than
+    with the accused, those were accused wrongly.
     """
     others = among & ~accused
     share = np.nan_to_num(shared_with(cosines, others), nan=1.0)
@@ -171,7 +190,8 @@ def _still_opposed(cosines: Numbers, accused: Mask, among: Mask, anchors: Mask) 
     with_accused = shared_with(cosines, accused)[anchors].mean()
     if with_accused >= with_others:  # never, where either group is too small to tell
         return np.zeros_like(accused)
-    return accused & (share < 0)
+    apart = accused.any() and is_little(share[accused]) and deviations_apart(share, accused, others) > _STILL_APART
+    return accused & (share < (INNOCENT_TODAY if apart else 0.0))
 
 
 def _common(cosines: Numbers, group: Mask) -> Numbers:

@@ -45,7 +45,7 @@ class Sharing:
     @property
     def little(self) -> bool:
         """Whether the group has too little of what is shared to be one of the rest."""
-        return self.mean <= _ONE_OF_THE_REST
+        return is_little(self.mean)
 
     @property
     def far_less(self) -> bool:
@@ -54,3 +54,8 @@ class Sharing:
         In the signs of some models, as of a regression on inputs that are never negative, all have much in common.
         """
         return self.mean <= _FAR_LESS * self.least
+
+
+def is_little(share: float | Numbers) -> bool:
+    """Whether a share of what is common, or several on average, is too little to be of the rest."""
+    return bool(np.mean(share) <= _ONE_OF_THE_REST)

@@ -130,6 +130,23 @@ def test_the_accused_who_are_honest_now_are_cleared():
     assert np.mean(np.array(groups)[:, accused]) < 0.15
 
 
+@pytest.mark.parametrize(("share", "still"), [(0.1, True), (0.35, False)])
+def test_the_accused_who_all_have_little_of_what_is_shared_stay_accused_but_for_who_has_more(
+    share: float, still: bool, monkeypatch: pytest.MonkeyPatch
+):
+    attackers, nobody = np.arange(N) >= 20, np.zeros(N, dtype=bool)
+    monkeypatch.setattr(reversal, "parted", lambda *_, **__: nobody)
+    monkeypatch.setattr(reversal, "contrasted", lambda *_: (nobody, -np.inf))
+    monkeypatch.setattr(Sides, "flipped", lambda *_: nobody.copy())
+    monkeypatch.setattr(Sides, "opposed", lambda *_: (nobody, -np.inf))
+    random = np.random.default_rng(0)
+    step = random.standard_normal(D)
+    updates = np.where(attackers, share, 1.0)[:, None] * step + random.standard_normal((N, D))
+    updates[-1] = 0.6 * step + random.standard_normal(D)  # stopped
+    found = reversed_group(evidence_of(updates), np.arange(N) < K, 0.02, later=False, accused=attackers).group
+    assert found.tolist() == (attackers & still & (np.arange(N) < N - 1)).tolist()
+
+
 def test_honest_clients_are_cleared_who_were_accused_in_place_of_the_attackers():
     attackers, anchors = np.arange(N) >= 18, np.arange(N) < K
     for updates in faint_rounds(attackers):

@@ -1,0 +1,189 @@
+"""Groups that have nothing of what honest clients differ in most."""
+
+import numpy as np
+import pytest
+from scipy.linalg import eigh
+
+from encagg_cli.filters.anchored_views import collapse, reversal
+from encagg_cli.filters.anchored_views.collapse import Cloud, collapsed
+from encagg_cli.filters.anchored_views.contrast import contrast_of
+from encagg_cli.filters.anchored_views.evidence import Evidence
+from encagg_cli.filters.anchored_views.reversal import reversed_group
+from encagg_cli.filters.anchored_views.ridge import alike
+from encagg_cli.filters.anchored_views.sides import Sides
+from encagg_cli.sketch import principal_coordinates
+
+N, D, K = 50, 600, 5
+ANCHORS, ATTACKERS = np.arange(N) < K, np.arange(N) >= 30
+NO_STARTS = np.zeros((0, N), dtype=bool)
+
+
+def honest_updates(seed: int, clients: int = N) -> np.ndarray:
+    """A shared step, differences along eight axes, the first ones larger, and what a batch adds."""
+    random = np.random.default_rng(seed)
+    step = random.standard_normal(D)
+    axes = np.linalg.qr(random.standard_normal((D, 8)))[0].T
+    places = random.standard_normal((clients, 8)) * np.sqrt(D) * np.linspace(2.5, 1.0, 8)
+    return step + places @ axes + 1.5 * random.standard_normal((clients, D))
+
+
+def hidden(updates: np.ndarray, attackers: np.ndarray, times: float = 2.0) -> np.ndarray:
+    """Attackers go to the mean within the principal plane, and reverse it outside (EnCAgg, eqs. 56-57)."""
+    mean = updates.mean(axis=0)
+    plane = np.linalg.svd(updates - mean, full_matrices=False)[2][:2]
+    inside = (mean - updates) @ plane.T @ plane
+    outside = mean - plane.T @ (plane @ mean)
+    return np.where(attackers[:, None], updates + inside - times * outside, updates)
+
+
+def found(
+    updates: np.ndarray, anchors: np.ndarray = ANCHORS, starts: np.ndarray = NO_STARTS
+) -> tuple[np.ndarray, float]:
+    gram = updates @ updates.T
+    size = np.sqrt(np.diag(gram))
+    starts = starts if starts.shape[1] == len(updates) else np.zeros((0, len(updates)), dtype=bool)
+    return collapsed(principal_coordinates(gram, len(updates)), alike(gram / np.outer(size, size)), starts, anchors)
+
+
+def test_a_plane_is_that_of_the_largest_quotients_of_variances():
+    random = np.random.default_rng(0)
+    points, far, ridge = random.standard_normal((40, 7)) * np.arange(1, 8), np.arange(40) >= 22, 0.3
+    centred = points - points[~far].mean(axis=0)
+    near, group = centred[~far].T @ centred[~far] / 22, centred[far].T @ centred[far] / 18
+    quotients, directions = eigh(near + ridge * np.eye(7), group + ridge * np.eye(7))
+    plane = directions[:, -2:]
+    along = centred @ plane
+    distances = (along**2 / (along[~far] ** 2).mean(axis=0)).sum(axis=1)
+    basis = np.linalg.qr(plane)[0]
+    held = np.trace(basis.T @ near @ basis) / np.linalg.eigvalsh(near)[-2:].sum()
+    depth, measured = Cloud(points, ridge).planes(far[None])
+    assert depth[0] == pytest.approx(np.log(quotients[-2:]).mean() + 6.0 * held)
+    assert measured[0] == pytest.approx(distances)
+
+
+def test_three_points_that_are_one_have_collapsed_to_the_ridge():
+    """By hand: those near have a variance of 1 along both axes, the others of 0, and a plane holds all there is."""
+    points = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
+    depth, distances = Cloud(points, 0.1).planes(np.arange(7)[None] >= 4)
+    assert depth[0] == pytest.approx(np.log(1.1 / 0.1) + 6.0)
+    assert distances[0] == pytest.approx([2.0] * 4 + [0.0] * 3)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_step_takes_those_nearest_to_the_centre_of_the_plane(steps: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(collapse, "_STEPS", steps)
+    random = np.random.default_rng(1)
+    cloud, starts = Cloud(random.standard_normal((N, 6)), 0.1), random.random((2, N)) < 0.4
+    groups = cloud.collapsing(starts, np.array([12, 20]), ANCHORS)
+    for group, start, size in zip(groups, starts, (12, 20), strict=True):
+        expected = start
+        for _ in range(steps):
+            distances = cloud.planes(expected[None])[1][0]
+            nearest = sorted(range(K, N), key=distances.__getitem__)[:size]
+            expected = np.isin(np.arange(N), nearest)
+        assert np.array_equal(group, expected)
+
+
+def test_chance_is_that_of_rounds_with_as_much_spread():
+    random = np.random.default_rng(2)
+    points = random.standard_normal((N, 10)) * np.linspace(3.0, 1.0, 10)
+    sizes = np.array([30, 15, 30])
+    expected = [
+        np.mean(
+            [
+                Cloud(random.standard_normal((N, 10)) * points.std(axis=0), 0.1).planes(np.arange(N)[None] < size)[0][0]
+                for _ in range(200)
+            ]
+        )
+        for size in sizes
+    ]
+    measured = Cloud(points, 0.1).by_chance(sizes)
+    assert measured == pytest.approx(expected, abs=0.4)
+    assert measured[0] == measured[2] < measured[1]  # smaller groups collapse further
+
+
+@pytest.mark.parametrize("share", [0.3, 0.45, 0.6])
+def test_who_hides_in_the_principal_plane_is_found_and_honest_rounds_have_nobody(share: float):
+    attackers = np.arange(N) >= N - round(share * N)
+    rounds = [honest_updates(seed) for seed in range(6)]
+    starts = np.roll(attackers, -1)[None]  # whom other searches found: not quite the attackers
+    groups, strengths = zip(*(found(hidden(updates, attackers), starts=starts) for updates in rounds), strict=True)
+    assert np.mean([(group == attackers).mean() for group in groups]) > 0.95
+    assert min(strengths) > 3.4 > max(found(updates, starts=starts)[1] for updates in rounds)
+
+
+def test_the_strength_is_what_it_says(monkeypatch: pytest.MonkeyPatch):
+    updates = hidden(honest_updates(0), ATTACKERS)
+    gram = updates @ updates.T
+    size = np.sqrt(np.diag(gram))
+    products, coordinates = alike(gram / np.outer(size, size)), principal_coordinates(gram, N)
+    cloud = Cloud(coordinates[:, :16], 0.1 * float(np.median(coordinates.var(axis=0))))
+
+    def strength(far: np.ndarray) -> float:
+        depth = cloud.planes(far[None])[0][0] - cloud.by_chance(far.sum()[None])[0]
+        return float(depth + contrast_of(products, far))
+
+    group, beyond_rivals = found(updates)
+    monkeypatch.setattr(collapse, "_RIVAL", 0.0)
+    alone, by_itself = found(updates)
+    assert np.array_equal(group, alone)
+    assert by_itself == pytest.approx(strength(group))
+    monkeypatch.setattr(collapse, "_RIVAL", 1.0)
+    rival = by_itself - found(updates)[1]
+    assert beyond_rivals == pytest.approx(by_itself - 0.5 * rival)
+    assert 0 < rival < by_itself
+
+
+def test_neither_order_nor_scale_of_the_clients_matters():
+    updates, order = hidden(honest_updates(3), ATTACKERS), np.random.default_rng(0).permutation(N)
+    (group, strength), (turned, again) = found(updates), found(1e-4 * updates[order], ANCHORS[order])
+    assert np.array_equal(group[order], turned)
+    assert again == pytest.approx(strength, abs=1e-6)
+
+
+def test_nobody_has_collapsed_where_it_could_not_be_told():
+    updates = honest_updates(0)
+    nobody = np.zeros(N, dtype=bool)
+    for anchors in (nobody, ~nobody, np.arange(N) > 0):
+        assert found(updates, anchors) == (pytest.approx(nobody), -np.inf)
+    assert found(np.ones((N, D))) == (pytest.approx(nobody), -np.inf)
+    assert found(updates[:17], ANCHORS[:17])[1] == -np.inf  # five axes, in which almost any group collapses
+
+
+def rejected(updates: np.ndarray, *, alpha: float = 0.02, later: bool = False) -> np.ndarray:
+    gram = updates @ updates.T
+    size = np.sqrt(np.diag(gram))
+    evidence = Evidence.of(gram / np.outer(size, size), ANCHORS, coordinates=principal_coordinates(gram, N))
+    return reversed_group(evidence, ANCHORS, alpha, later=later).group
+
+
+@pytest.fixture
+def nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other search finds anybody."""
+    nobody = np.zeros(N, dtype=bool)
+    monkeypatch.setattr(reversal, "parted", lambda *_, **__: nobody)
+    monkeypatch.setattr(reversal, "contrasted", lambda *_: (nobody, -np.inf))
+    monkeypatch.setattr(Sides, "flipped", lambda *_: nobody.copy())
+    monkeypatch.setattr(Sides, "opposed", lambda *_: (nobody, -np.inf))
+
+
+@pytest.mark.usefixtures("nothing_else")
+def test_it_finds_who_no_other_search_is_certain_of_unless_somebody_was_rejected_before():
+    updates = hidden(honest_updates(4), ATTACKERS)
+    assert rejected(updates).tolist() == ATTACKERS.tolist()
+    assert not rejected(updates, later=True).any()
+
+
+@pytest.mark.usefixtures("nothing_else")
+@pytest.mark.parametrize(("strength", "alpha", "yes"), [(3.3, 0.02, False), (3.5, 0.02, True), (3.5, 0.002, False)])
+def test_a_group_must_be_stronger_the_less_may_be_lost(
+    strength: float, alpha: float, yes: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(reversal, "collapsed", lambda *_: (ATTACKERS, strength))
+    assert rejected(hidden(honest_updates(4), ATTACKERS), alpha=alpha).any() == yes
+
+
+@pytest.mark.usefixtures("nothing_else")
+def test_who_shares_what_all_share_may_lie_where_it_will(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(reversal, "collapsed", lambda *_: (ATTACKERS, 99.0))
+    assert not rejected(honest_updates(4)).any()
