@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.linalg import eigh
 
+from encagg_cli import filters
 from encagg_cli.filters.anchored_views import collapse, reversal
 from encagg_cli.filters.anchored_views.collapse import Cloud, collapsed
 from encagg_cli.filters.anchored_views.contrast import contrast_of
@@ -148,6 +149,38 @@ def test_nobody_has_collapsed_where_it_could_not_be_told():
         assert found(updates, anchors) == (pytest.approx(nobody), -np.inf)
     assert found(np.ones((N, D))) == (pytest.approx(nobody), -np.inf)
     assert found(updates[:17], ANCHORS[:17])[1] == -np.inf  # five axes, in which almost any group collapses
+
+
+def test_where_no_group_has_known_benign_members_the_group_is_its_own_rival(monkeypatch: pytest.MonkeyPatch):
+    updates = hidden(honest_updates(0), ATTACKERS)
+    updates[0] *= 30.0  # far from the centre of any plane
+    anchors = np.arange(N) == 0
+    beyond_rivals = found(updates, anchors)[1]
+    monkeypatch.setattr(collapse, "_RIVAL", 0.0)
+    assert 0 < beyond_rivals == pytest.approx(0.5 * found(updates, anchors)[1])
+
+
+def test_updates_of_few_parameters_do_no_harm():
+    """Of most axes, nothing is left: the median variance is none."""
+    updates = hidden(honest_updates(0), ATTACKERS) @ np.linalg.qr(np.random.default_rng(1).standard_normal((D, 9)))[0]
+    group, strength = found(updates)
+    assert np.isfinite(strength)
+    assert not (group & ANCHORS).any()
+
+
+def test_the_filter_looks_at_the_principal_axes_of_the_updates(monkeypatch: pytest.MonkeyPatch):
+    updates, seen = honest_updates(0).astype(np.float32), []
+
+    def collapsed_(coordinates: np.ndarray, *_: object) -> tuple[np.ndarray, float]:
+        seen.append(coordinates)
+        return np.zeros(N, dtype=bool), -np.inf
+
+    monkeypatch.setattr(reversal, "collapsed", collapsed_)
+    filters.get("anchored-views").decide(updates, trusted=range(K))
+    centred = updates - updates.mean(axis=0, dtype=np.float64)
+    expected = np.linalg.svd(centred, full_matrices=False)[1] ** 2
+    centred_again = seen[0] - seen[0].mean(axis=0)
+    assert (centred_again**2).sum(axis=0)[:20] == pytest.approx(expected[:20], rel=1e-4)
 
 
 def rejected(updates: np.ndarray, *, alpha: float = 0.02, later: bool = False) -> np.ndarray:
