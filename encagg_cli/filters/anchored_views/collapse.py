@@ -32,6 +32,9 @@ _FEWEST_AXES: Final = 6  # with fewer, almost any group collapses somewhere
 _RIDGE: Final = 0.1  # in median variances: less is chance
 _SIZES: Final = (0.3, 0.4, 0.5, 0.6)  # of the clients: smaller groups collapse somewhere, too
 _FINER: Final = 0.1  # of the clients: sizes about the best of these, that are tried
+_FINEST: Final = 50  # no finer than a client in so many
+_CONTRASTED: Final = 5000  # groups whose contrast is looked at, the deepest, times clients; and no fewer than
+_FEWEST_CONTRASTED: Final = 12
 _FEWEST_NEAR: Final = 6
 _STEPS: Final = 3
 _STARTS: Final = 4  # at random
@@ -143,7 +146,7 @@ class _Search:
         first = first[(first.sum(axis=1) > 1) & ((~first).sum(axis=1) > 1)]
         best, strength = self._strongest(np.tile(first, (len(sizes), 1)), np.repeat(sizes, len(first)), held)
         if best.any():
-            about = best.sum() + np.arange(-int(_FINER * n), int(_FINER * n) + 1)
+            about = best.sum() + np.arange(-int(_FINER * n), int(_FINER * n) + 1, max(1, n // _FINEST))
             about = about[(about > 1) & (about <= n - max(_FEWEST_NEAR, int(self.anchors.sum())))]
             finer = self._strongest(np.tile(best, (len(about), 1)), about, held)
             best, strength = max((best, strength), finer, key=lambda found: found[1])
@@ -154,8 +157,10 @@ class _Search:
         groups = np.unique(groups[(groups & self.anchors).any(axis=1) != held.any()], axis=0)
         if not len(groups):
             return np.zeros(len(held), dtype=bool), -np.inf
-        contrast = np.array([contrast_of(self.products, far) for far in groups])
-        strength = self.cloud.planes(groups)[0] - self.cloud.by_chance(groups.sum(axis=1)) + contrast
+        depths = self.cloud.planes(groups)[0] - self.cloud.by_chance(groups.sum(axis=1))
+        deepest = np.argsort(-depths, kind="stable")[: max(_FEWEST_CONTRASTED, _CONTRASTED // len(held))]
+        groups, depths = groups[deepest], depths[deepest]
+        strength = depths + np.array([contrast_of(self.products, far) for far in groups])
         best = int(strength.argmax())
         return groups[best], float(strength[best])
 
