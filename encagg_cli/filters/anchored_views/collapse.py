@@ -79,7 +79,7 @@ class Cloud:
         orthonormal = np.linalg.qr(directions)[0]
         held = np.einsum("mqk,mql,mlk->m", orthonormal, spread_near, orthonormal)
         largest = np.linalg.eigvalsh(spread_near)[:, -_PLANE:].sum(axis=1)
-        share = held / np.maximum(largest, _TINY)
+        share = held / np.maximum(largest, np.finfo(np.float64).tiny)
         return np.log(quotients[:, -_PLANE:]).mean(axis=1) + _HELD * share, distances
 
     def collapsing(self, starts: Masks, size: NDArray[np.intp], held: Mask) -> Masks:

@@ -137,7 +137,7 @@ def test_the_strength_is_what_it_says(monkeypatch: pytest.MonkeyPatch):
 
 def test_neither_order_nor_scale_of_the_clients_matters():
     updates, order = hidden(honest_updates(3), ATTACKERS), np.random.default_rng(0).permutation(N)
-    (group, strength), (turned, again) = found(updates), found(1e-4 * updates[order], ANCHORS[order])
+    (group, strength), (turned, again) = found(updates), found(1e-9 * updates[order], ANCHORS[order])
     assert np.array_equal(group[order], turned)
     assert again == pytest.approx(strength, abs=1e-6)
 
