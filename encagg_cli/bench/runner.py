@@ -3,10 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +15,16 @@ from encagg_cli.bench.cells import Cell
 from encagg_cli.bench.from_sketches import keep_sketches, needs_of
 from encagg_cli.bench.run_cell import Row, run_cell
 from encagg_cli.bench.table import SCHEMA, SCHEMA_VERSION, SETTINGS_KEY, VERSION_KEY
+from encagg_cli.engine.base import in_order
+from encagg_cli.engine.local import Processes
 from encagg_cli.errors import UnusableInput, UsageError
 from encagg_cli.filters import get
 from encagg_cli.outputs import published, writing
 from encagg_cli.sketch import Need
+
+_CELLS_A_WORKER = 4  # that are under way or wait for an earlier one to end
+
+_Task = tuple[Cell, Path, Sequence[str], Path | None]
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def run_bench(
 def _results(
     cells: Sequence[Cell], subjects: Mapping[str, Subject], methods: Sequence[str], workers: int
 ) -> "Iterable[tuple[Cell, list[Row]]]":
-    def arguments(cell: Cell) -> tuple[Cell, Path, Sequence[str], Path | None]:
+    def arguments(cell: Cell) -> _Task:
         subject = subjects[cell.run]
         return cell, subject.path, methods, subject.alternatives
 
@@ -89,20 +92,16 @@ def _results(
         for cell in cells:
             yield cell, run_cell(*arguments(cell))
         return
-    queue = iter(cells)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        running: dict[Future[list[Row]], Cell] = {}
-        try:
-            while True:
-                for cell in islice(queue, 2 * workers - len(running)):
-                    running[pool.submit(run_cell, *arguments(cell))] = cell
-                if not running:
-                    return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    yield running.pop(future), future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with Processes(workers) as engine:
+        tasks = ((arguments(cell), 1) for cell in cells)
+        for task, rows in in_order(engine, _run, tasks, _CELLS_A_WORKER * workers):
+            assert task is not None
+            assert rows is not None
+            yield task[0], rows
+
+
+def _run(task: _Task) -> list[Row]:
+    return run_cell(*task)
 
 
 def _prepare(folder: Path, settings: Mapping[str, Any], *, force: bool) -> None:

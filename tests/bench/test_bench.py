@@ -1,7 +1,10 @@
 """`encagg bench`, on captured honest rounds."""
 
 import json
+import multiprocessing
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +138,25 @@ def test_two_processes_find_what_one_finds(honest_run: Path, tmp_path: Path) -> 
     assert bench(honest_run, tmp_path / "2.parquet", "--workers", "2") == 0
     columns = [name for name in pq.read_schema(tmp_path / "1.parquet").names if name != "milliseconds"]
     one, two = (pq.read_table(tmp_path / name, columns=columns).to_pylist() for name in ("1.parquet", "2.parquet"))
+    assert one == two
+
+
+def test_a_bench_goes_on_when_a_worker_is_killed(honest_run: Path, tmp_path: Path) -> None:
+    cells = list(grid(["r"], ["sign-flip", "lie"], [0.0, 0.25], range(4), 3))
+    subjects = {"r": runner.Subject("r", honest_run, None, "digest")}
+    killed: list[int] = []
+
+    def kill(done: int, of: int) -> None:
+        if 0 < done < of and not killed:
+            worker = multiprocessing.active_children()[0]
+            assert worker.pid is not None
+            os.kill(worker.pid, signal.SIGKILL)
+            killed.append(worker.pid)
+
+    output = runner.run_bench(cells, subjects, ["k-means"], tmp_path / "2.parquet", workers=2, progress=kill)
+    assert killed
+    calm = runner.run_bench(cells, subjects, ["k-means"], tmp_path / "1.parquet", workers=1)
+    one, two = (pq.read_table(path).drop_columns("milliseconds").to_pylist() for path in (calm, output))
     assert one == two
 
 
