@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from encagg_cli.filters.anchored_views.evidence import EarlierRound, Evidence, signs_tell
+from encagg_cli.filters.anchored_views.evidence import EarlierRound, Evidence, weight_of_signs
 from encagg_cli.filters.anchored_views.reversal import reversed_group
 from encagg_cli.filters.anchored_views.split import anchored_split
 from encagg_cli.filters.anchored_views.views import (
@@ -110,18 +110,19 @@ class Scene:
     past: Past = field(default_factory=Past)
     _views: dict[bytes, tuple[View, ...]] = field(default_factory=dict)
     _evidence: dict[bytes, Evidence] = field(default_factory=dict)
-    _by_signs: list[bool] = field(default_factory=list)
+    _of_signs: list[float] = field(default_factory=list)
 
     @property
     def telling(self) -> Numbers:
         """(n, n) the cosines by which sides are told (evidence.py); of signs, where nobody has looked yet."""
-        return self.gram.cosines if self._by_signs == [False] else self.signs.cosines
+        weight = self._of_signs[0] if self._of_signs else 1.0
+        return weight * self.signs.cosines + (1.0 - weight) * self.gram.cosines
 
     def look(self, alive: NDArray[np.intp]) -> bool:
         """Whether signs are looked at: decided once, by the clients `alive` when first asked."""
-        if not self._by_signs:
-            self._by_signs.append(signs_tell(self.signs[alive], self.gram.cosines[np.ix_(alive, alive)]))
-        return self._by_signs[0]
+        if not self._of_signs:
+            self._of_signs.append(weight_of_signs(self.signs[alive], self.gram.cosines[np.ix_(alive, alive)]))
+        return self._of_signs[0] > 0.0
 
     def evidence(self, alive: NDArray[np.intp], trusted: Mask) -> Evidence:
         """What this round and earlier ones tell of the sides of the clients `alive`."""

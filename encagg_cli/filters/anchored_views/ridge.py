@@ -34,6 +34,13 @@ def alike(cosines: Numbers) -> Numbers:
     return scaled
 
 
+def around_mean(products: Numbers) -> Numbers:
+    """(n, n) inner products of the uploads less their mean, from those of the uploads."""
+    mean = products.mean(axis=0)
+    centred: Numbers = products - mean - mean[:, None] + mean.mean()
+    return centred
+
+
 def residual_maker(products: Numbers, *, intercept: bool = False) -> Numbers:
     """(n, n) `I - H`, `H` the hat matrix of the ridge regression on uploads with these inner products (n, n).
 
@@ -42,7 +49,7 @@ def residual_maker(products: Numbers, *, intercept: bool = False) -> Numbers:
     """
     mean = 1.0 / len(products) if intercept else 0.0
     if intercept:
-        products = products - products.mean(axis=0) - products.mean(axis=1)[:, None] + products.mean()
+        products = around_mean(products)
     variances, axes = np.linalg.eigh(products)
     variances = np.maximum(variances, 0.0)
     ridge = _ridge(variances, 1.0)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from encagg_cli import filters
-from encagg_cli.filters.anchored_views.evidence import Clarity, EarlierRound, Evidence, signs_tell
+from encagg_cli.filters.anchored_views.detector import Scene
+from encagg_cli.filters.anchored_views.evidence import Clarity, EarlierRound, Evidence, weight_of_signs
 from encagg_cli.filters.anchored_views.parting import parting_loss, partings
 from encagg_cli.filters.anchored_views.reversal import reversed_group
 from encagg_cli.filters.anchored_views.sides import Sides, explanations, loss_of
@@ -161,21 +162,21 @@ def test_signs_of_gaussian_updates_tell_nothing_more(size: int, axes: int):
     for seed in range(3):
         random = np.random.default_rng(seed)
         differences = random.standard_normal((N, axes)) @ random.standard_normal((axes, size))
-        assert not signs_tell(*both(differences + random.standard_normal((N, size))))
+        assert not weight_of_signs(*both(differences + random.standard_normal((N, size))))
 
 
 def test_signs_of_equal_updates_tell_nothing_more():
     for updates in (np.zeros((N, D)), np.ones((N, D))):
-        assert not signs_tell(*both(updates))
+        assert not weight_of_signs(*both(updates))
 
 
 def test_signs_tell_sides_where_clients_differ_in_few_coordinates():
     """And are not looked at where clients differ in all coordinates alike."""
     right = []
     for seed in range(6):
-        assert not signs_tell(*both(updates_of(seed, concentrated=False)))
+        assert not weight_of_signs(*both(updates_of(seed, concentrated=False)))
         signs, cosines = both(updates_of(seed, concentrated=True))
-        assert signs_tell(signs, cosines)
+        assert weight_of_signs(signs, cosines) == 1.0
         evidence = [Evidence.of(each, ANCHORS) for each in (signs.cosines, cosines)]
         groups = [reversed_group(each, ANCHORS, 0.02, later=False).group for each in evidence]
         right.append([float((group == ATTACKERS).mean()) for group in groups])
@@ -187,10 +188,35 @@ def test_signs_tell_sides_where_clients_differ_in_few_coordinates():
 def test_signs_of_few_coordinates_are_too_coarse_to_look_at():
     """Signs that tell far more than Gaussian ones would: the same updates, as many coordinates as fit ten a client."""
     updates = updates_of(0, concentrated=True)
-    assert signs_tell(*both(updates[:, : 10 * N + 30]))
+    assert weight_of_signs(*both(updates[:, : 10 * N + 30])) == 1.0
     signs, cosines = both(updates[:, : 10 * N - 30])
-    assert not signs_tell(signs, cosines)
-    assert signs_tell(replace(signs, counts=2.0 * signs.counts), cosines)
+    assert not weight_of_signs(signs, cosines)
+    assert weight_of_signs(replace(signs, counts=2.0 * signs.counts), cosines) == 1.0
+
+
+def repeating(seed: int, times: int) -> np.ndarray:
+    """As of a regression: what clients differ in stands in small coordinates, each there so many times."""
+    random = np.random.default_rng(seed)
+    classes = 0.2 * random.standard_normal((N, 8)) * np.linspace(1.0, 3.0, 8)
+    repeated = np.repeat(classes, times, axis=1) + 0.01 * random.standard_normal((N, 8 * times))
+    return np.hstack([repeated, 0.3 * random.standard_normal(600) + random.standard_normal((N, 600))])
+
+
+def test_signs_count_by_half_where_coordinates_repeat_one_another():
+    for seed in range(4):
+        assert weight_of_signs(*both(repeating(seed, 100))) == 0.5
+        assert weight_of_signs(*both(repeating(seed, 1))) != 0.5
+        assert weight_of_signs(*both(1e-6 * repeating(seed, 100))) == 0.5
+
+
+def test_where_they_count_by_half_sides_are_told_by_both():
+    signs, cosines = both(repeating(0, 100))
+    sketch = ArraySource(repeating(0, 100).astype(np.float32), [f"{row:02d}" for row in range(N)], ANCHORS)
+    scene = Scene(sketch_round(sketch, [GramNeed()]).gram, signs)
+    assert np.array_equal(scene.telling, signs.cosines)  # nobody has looked yet
+    assert scene.look(np.arange(N))
+    assert scene.telling == pytest.approx(0.5 * (signs.cosines + cosines))
+    assert scene.evidence(np.arange(N), ANCHORS).cosines[0] == pytest.approx(scene.telling)
 
 
 @pytest.mark.parametrize("seed", range(3))
