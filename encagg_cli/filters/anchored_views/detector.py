@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from encagg_cli.filters.anchored_views.evidence import EarlierRound, Evidence, weight_of_signs
 from encagg_cli.filters.anchored_views.reversal import reversed_group
+from encagg_cli.filters.anchored_views.ridge import shared_with
 from encagg_cli.filters.anchored_views.split import anchored_split
 from encagg_cli.filters.anchored_views.views import (
     FEWEST,
@@ -124,6 +125,10 @@ class Scene:
             self._of_signs.append(weight_of_signs(self.signs[alive], self.gram.cosines[np.ix_(alive, alive)]))
         return self._of_signs[0] > 0.0
 
+    def shared(self, alive: NDArray[np.intp], far: Mask) -> float:
+        """What those of the clients `alive` who are `far` have of what the others share, on average (ridge.py)."""
+        return float(shared_with(self.telling[np.ix_(alive, alive)], ~far)[far].mean())
+
     def evidence(self, alive: NDArray[np.intp], trusted: Mask) -> Evidence:
         """What this round and earlier ones tell of the sides of the clients `alive`."""
         key = alive.tobytes()
@@ -235,6 +240,8 @@ def _cut(
         evidence = split.gain / (required * view.bar)
         members = alive[split.far if view.eligible is None else split.far & view.eligible]
         if len(members) < view.fewest:
+            continue
+        if np.isfinite(view.most_shared) and evidence > 1.0 and not scene.shared(alive, split.far) <= view.most_shared:
             continue
         found.evidence[members] = np.maximum(found.evidence[members], min(evidence, 1.0))
         if evidence > strongest:

@@ -17,6 +17,7 @@ _STEADIEST = 1.02  # less a cosine of 1: two uploads of a client are never quite
 _UNLIKE = 0.25  # cosine below which an upload has nothing of its past
 FEWEST = 6  # clients among which groups can be told apart
 _CHOSEN = 1.5  # how much clearer a split must be by what the round itself has chosen: an axis, one neighbour of all
+_FAINT = 0.1  # of what the others share
 _TINY = 1e-6  # relative to the round's own median: what logarithms are kept above
 
 
@@ -26,7 +27,8 @@ class View:
 
     A side without a word is one on which honest clients may stand apart, or where standing apart does no harm.
     `eligible` (n,) masks whom a cut may reject, where that is not everybody on the far side; a group of less than
-    `fewest` is none; and a split must be `bar` times as clear as elsewhere.
+    `fewest` is none, nor is one that has more than `most_shared` of what the others share (ridge.py); and a split must
+    be `bar` times as clear as elsewhere.
     """
 
     name: str
@@ -36,6 +38,7 @@ class View:
     eligible: Mask | None = None
     fewest: int = 1
     bar: float = 1.0
+    most_shared: float = np.inf
 
 
 def views_of(gram: Gram, alive: NDArray[np.intp]) -> tuple[View, ...]:
@@ -51,13 +54,14 @@ def views_of(gram: Gram, alive: NDArray[np.intp]) -> tuple[View, ...]:
     np.fill_diagonal(cosines, 0.0)
     likeness = 0.5 * np.log(np.maximum((cosines**2).mean(axis=1), _TINY**2))
     # A client that differs from all others makes an axis by itself, on which it is far off whoever it is: it takes two.
-    # And the axis is chosen among many as the one on which clients differ most: honest classes part there by chance.
+    # And the axis is chosen among many as the one on which clients differ most: honest classes part there by chance. Of
+    # the updates as they are, it is that of few large ones, of honest clients with rare data as well: they still share.
     return (
         View("likeness", likeness, "unrelated", "colluding"),
         View("neighbour distance", neighbour, "colluding", "distant"),
         View("unexplained part", _log(gram.norms[alive] * np.sqrt(share)), "colluding", "unrelated"),
         View("unexplained share", _log_of_share(share), "colluding", "unrelated"),
-        View("principal axis", axis, "separate", "separate", fewest=2, bar=_CHOSEN),
+        View("principal axis", axis, "separate", "separate", fewest=2, bar=_CHOSEN, most_shared=_FAINT),
         View("principal direction", direction, "separate", "separate", fewest=2, bar=_CHOSEN),
     )
 

@@ -172,6 +172,26 @@ def test_a_view_can_ask_for_a_clearer_split(monkeypatch: pytest.MonkeyPatch):
     assert cut == [ATTACKERS.tolist(), []]
 
 
+@pytest.mark.parametrize("against", [False, True])
+def test_a_view_can_spare_groups_that_have_what_the_others_share(against: bool, monkeypatch: pytest.MonkeyPatch):
+    updates = attacked("sign-flip") if against else honest()
+    values = np.where(np.arange(N) < 28, 0.0, 8.0) + np.random.default_rng(1).standard_normal(N)
+    scene = scene_of(updates, np.arange(N) < K)
+    scene.look(np.arange(N))
+    share = scene.shared(np.arange(N), np.arange(N) >= 28)
+    assert share < -0.5 if against else share > 0.5
+    cut = []
+    for most in (share - 0.01, share + 0.01, np.inf):
+
+        def views_of(_: object, alive: np.ndarray, most: float = most) -> tuple[View, ...]:
+            return (View("made up", values[alive], "", "separate", most_shared=most),)
+
+        monkeypatch.setattr(detector, "views_of", views_of)
+        found = detect(scene_of(updates, np.arange(N) < K), np.arange(N) < K, 0.02, searches=Searches(sides=False))
+        cut.append(np.flatnonzero(found.rejected).tolist())
+    assert cut == [[], ATTACKERS.tolist(), ATTACKERS.tolist()]
+
+
 def test_neither_order_nor_scale_nor_the_names_and_signs_of_coordinates_matter():
     updates = attacked("noisy colluders", 4)
     decision = decide(updates)

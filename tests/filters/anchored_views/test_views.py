@@ -121,6 +121,11 @@ def test_principal_axes_are_those_of_the_updates_and_of_their_directions(updates
     assert abs(views["principal direction"] @ left[:, 0]) == pytest.approx(1.0, abs=1e-5)
 
 
+def test_only_along_the_principal_axis_of_the_updates_are_those_spared_who_share(updates):
+    spared = {view.name: view.most_shared for view in all_views(updates, ALIVE, TRUSTED) if view.most_shared < np.inf}
+    assert spared == {"principal axis": 0.1}
+
+
 def test_one_known_benign_client_leaves_out_what_compares_them_with_each_other(updates):
     assert nearest_known_benign(sketch_of(updates, TRUSTED).gram, ALIVE, np.arange(N) == 1) is None
 
