@@ -28,8 +28,9 @@ Masks = NDArray[np.bool_]
 _PLANE: Final = 2
 _MOST_AXES: Final = 20  # of the round, in which planes are looked for
 _CLIENTS_AN_AXIS: Final = 3
-_FEWEST_AXES: Final = 10  # with fewer, honest groups collapse somewhere, too
+_FEWEST_AXES: Final = 6  # with fewer, honest groups collapse somewhere, too
 _RIDGE: Final = 0.1  # in median variances: less is chance
+_LONGEST: Final = 1.5  # in median deviations: a few large uploads are not yet a spread of those near
 _SIZES: Final = (0.3, 0.4, 0.5, 0.6)  # of the clients: smaller groups collapse somewhere, too
 _FINER: Final = 0.1  # of the clients: sizes about the best of these, that are tried
 _FINEST: Final = 50  # no finer than a client in so many
@@ -120,6 +121,7 @@ def collapsed(coordinates: Numbers, products: Numbers, starts: Masks, anchors: M
     axes = min(_MOST_AXES, n // _CLIENTS_AN_AXIS, coordinates.shape[1])
     sizes = np.array([int(share * n) for share in _SIZES])
     sizes = sizes[sizes <= n - max(_FEWEST_NEAR, int(anchors.sum()))]
+    coordinates = drawn_in(coordinates)
     variances = coordinates.var(axis=0)
     ridge = max(_RIDGE * float(np.median(variances)), _TINY * float(variances.max())) if len(variances) else 0.0
     if axes < _FEWEST_AXES or not len(sizes) or not anchors.any() or not ridge > 0:
@@ -129,6 +131,18 @@ def collapsed(coordinates: Numbers, products: Numbers, starts: Masks, anchors: M
     group, strength = search.strongest(groups, sizes, anchors)
     rival = search.strongest(groups, sizes, np.zeros(n, dtype=bool))[1]
     return group, strength - _RIVAL * (rival if np.isfinite(rival) else strength)
+
+
+def drawn_in(coordinates: Numbers) -> Numbers:
+    """(n, r) uploads as seen from the median along each axis, none farther from it than half as far again as most.
+
+    The few uploads that are largest, of attackers or not, would make an axis beside which all others have collapsed.
+    """
+    deviations = coordinates - np.median(coordinates, axis=0)
+    length = np.linalg.norm(deviations, axis=1, keepdims=True)
+    most = _LONGEST * np.median(length)
+    near: Numbers = deviations * np.minimum(1.0, most / np.maximum(length, np.finfo(np.float64).tiny))
+    return near
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ class _Telling:
             if not group.any() and not later:
                 group = self._contrasted(_CONTRASTED + 2.0 * float(np.log(0.02 / alpha)))
             if not group.any() and not later:
-                group = self._collapsed(_COLLAPSED + 0.4 * float(np.log(0.02 / alpha)))
+                group = self._collapsed(_COLLAPSED + 0.25 * float(np.log(0.02 / alpha)))
             if not group.any():
                 group = parted(self.evidence.cosines, self.evidence.parting, self.anchors, alpha, later=later)
         return group
