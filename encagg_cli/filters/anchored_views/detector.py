@@ -42,6 +42,7 @@ class Findings:
     cluster    0 for those that are left, 1, 2, … for the groups in the order in which they were rejected
     common     how far the upload lies on the side of what the others share (sides.py), when last looked at; else NaN
     accused    who is reversed so clearly that later rounds may hold it against them (reversal.py)
+    searched   whether a search of this round found such a group, rather than earlier rounds
     """
 
     rejected: Mask
@@ -50,6 +51,7 @@ class Findings:
     cluster: NDArray[np.int32]
     common: Numbers
     accused: Mask
+    searched: bool = False
     first_views: Mapping[str, Numbers] = field(default_factory=dict)
 
     @classmethod
@@ -282,4 +284,5 @@ def _reversed(
         return False
     found.reject(alive[reversal.group], "reversed", _REVERSED)
     found.accused[alive[reversal.certain]] = True
+    found.searched |= reversal.searched
     return True

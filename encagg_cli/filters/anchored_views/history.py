@@ -1,6 +1,7 @@
 """What earlier rounds tell: how each client itself went on, and which side everybody was on."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -73,12 +74,16 @@ class OwnHistory:
 
 @dataclass(frozen=True)
 class _Seen:
-    """A round that is remembered: its `clients`, their cosines, how clear it was, and whom of them it accused."""
+    """A round that is remembered: its `clients`, their cosines, how clear it was, and whom of them it accused.
+
+    By a search of its own (`searched`), which clears the others, or because earlier rounds had.
+    """
 
     clients: list[str]
     cosines: NDArray[np.float32]
     clarity: Clarity
     accused: frozenset[str]
+    searched: bool
 
 
 class SidesHistory:
@@ -105,15 +110,24 @@ class SidesHistory:
         return earlier
 
     def accused(self, clients: Sequence[str]) -> Mask:
-        """(n,) who of these `clients` was accused of being reversed by a remembered round."""
-        accused: frozenset[str] = frozenset().union(*(seen.accused for seen in self._seen))
-        return np.array([client in accused for client in clients], dtype=bool)
+        """(n,) who of these `clients` was accused of being reversed by more remembered rounds than cleared it."""
+        balance: Counter[str] = Counter()
+        for seen in self._seen:
+            balance.update(seen.accused)
+            if seen.searched:
+                balance.subtract(client for client in seen.clients if client not in seen.accused)
+        return np.array([balance[client] > 0 for client in clients], dtype=bool)
 
-    def remember(self, clients: Sequence[str], cosines: Numbers, anchors: Mask, accused: Mask) -> None:
-        """Take note of a round, and forget the oldest; `anchors` (n,) were known-benign, `accused` (n,) reversed."""
+    def remember(
+        self, clients: Sequence[str], cosines: Numbers, anchors: Mask, accused: Mask, *, searched: bool
+    ) -> None:
+        """Take note of a round, and forget the oldest; `anchors` (n,) were known-benign, `accused` (n,) reversed.
+
+        Those not accused are cleared by a round that `searched` and found some.
+        """
         if 0 < len(clients) <= _MOST_CLIENTS:
             found = frozenset(client for client, yes in zip(clients, accused, strict=True) if yes)
-            self._add(_Seen(list(clients), cosines.astype(np.float32), Clarity.of(cosines, anchors), found))
+            self._add(_Seen(list(clients), cosines.astype(np.float32), Clarity.of(cosines, anchors), found, searched))
 
     def _add(self, seen: _Seen) -> None:
         self._seen = [*self._seen, seen][-self.rounds :]
@@ -125,6 +139,7 @@ class SidesHistory:
             state[f"sides_sign_cosines_{index}"] = seen.cosines
             state[f"sides_clarity_{index}"] = np.array([seen.clarity.sides, seen.clarity.parting])
             state[f"sides_accused_{index}"] = json.dumps(sorted(seen.accused))
+            state[f"sides_searched_{index}"] = np.array([float(seen.searched)])
         return state
 
     def restore(self, state: Mapping[str, Any], owner: str) -> None:
@@ -139,7 +154,9 @@ class SidesHistory:
             clients = json.loads(state[f"sides_{index}"])
             cosines = vector_of(state, f"sides_sign_cosines_{index}", owner, (len(clients), len(clients)))
             clarity = vector_of(state, f"sides_clarity_{index}", owner, (2,))
-            if cosines is None or clarity is None or f"sides_accused_{index}" not in state:
+            searched = vector_of(state, f"sides_searched_{index}", owner, (1,))
+            if cosines is None or clarity is None or searched is None or f"sides_accused_{index}" not in state:
                 raise UnusableInput(f"the state of {owner} does not say which side its clients were on")
             found = frozenset(json.loads(state[f"sides_accused_{index}"]))
-            self._add(_Seen(clients, cosines.astype(np.float32), Clarity(float(clarity[0]), float(clarity[1])), found))
+            clear = Clarity(float(clarity[0]), float(clarity[1]))
+            self._add(_Seen(clients, cosines.astype(np.float32), clear, found, bool(searched[0])))

@@ -148,7 +148,7 @@ class AnchoredViews(Filter):
         on_a_side = np.flatnonzero(~found.rejected | (found.reason == "reversed"))
         cosines = scene.telling[np.ix_(on_a_side, on_a_side)]
         clients = [sketch.clients[index] for index in on_a_side]
-        self._sides.remember(clients, cosines, trusted[on_a_side], found.accused[on_a_side])
+        self._sides.remember(clients, cosines, trusted[on_a_side], found.accused[on_a_side], searched=found.searched)
 
     def _plane(self, found: Findings) -> Numbers:
         views = found.first_views

@@ -38,11 +38,13 @@ class Reversal:
 
     `common` (n,) is how far each upload lies on the side of what the others share (sides.py). `certain` (n,) masks who
     is so at a tenth of `alpha`, too, or was accused by earlier rounds and still is: later ones hold it against them.
+    `searched` says whether some are certain by this round's own search, so that it also clears whom it did not find.
     """
 
     group: Mask
     common: Numbers
     certain: Mask
+    searched: bool
 
 
 def required_nats(alpha: float, *, past: bool, later: bool) -> float:
@@ -75,14 +77,15 @@ def reversed_group(
     telling = _Telling.of(evidence, anchors)
     group = telling.group(alpha, later=later, parting=parting, today_alone=today_alone)
     certain = np.zeros_like(group)
+    if accused is not None and group.any():
+        certain = telling.group(_CERTAIN * alpha, later=later, parting=parting, today_alone=today_alone)
+    searched = bool(certain.any())
     if accused is not None:
-        if group.any():
-            certain = telling.group(_CERTAIN * alpha, later=later, parting=parting, today_alone=today_alone)
         group, certain = (
             found | _still_opposed(evidence.cosines[0], accused & ~found & ~anchors, ~found, anchors)
             for found in (group, certain)
         )
-    return Reversal(group, _common(evidence.cosines[0], group), certain & group)
+    return Reversal(group, _common(evidence.cosines[0], group), certain & group, searched)
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,17 @@ def test_the_accused_who_still_oppose_the_rest_stay_accused():
         assert np.array_equal(reversal.certain & attackers, reversal.group & attackers)
 
 
+def test_a_round_has_searched_where_its_own_search_is_certain_of_some():
+    attackers, anchors = np.arange(N) >= 22, np.arange(N) < K
+    flips = np.where(attackers, -1.0, 1.0)[:, None]
+    clear = evidence_of(honest_updates(0) * flips)
+    faint = evidence_of(honest_updates(0, shared=0.6, differences=1.0, batch=3.0) * flips)
+    for evidence, searched in ((clear, True), (faint, False)):
+        told = reversed_group(evidence, anchors, 0.02, later=False, accused=attackers)
+        assert told.searched == searched
+        assert told.certain[attackers].mean() > 0.9
+
+
 def test_the_accused_who_are_honest_now_are_cleared():
     accused, anchors = np.arange(N) >= 22, np.arange(N) < K
     groups = [
