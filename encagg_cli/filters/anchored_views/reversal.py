@@ -120,10 +120,10 @@ class _Telling:
             group |= _flipped_lately(flipped, self.evidence, self.weights)
         if parting:
             required = _CLEAR + 2.0 * float(np.log(0.02 / alpha)) + _LATER * later
-            for sides, rounds in self.told_by:
-                opposed = _opposed(sides, rounds, required)
-                if not group.any() or (group & opposed).any():
-                    group |= opposed
+            found = [_opposed(sides, rounds, required) for sides, rounds in self.told_by]
+            opposed = max(found, key=lambda each: each[1])[0]
+            if not group.any() or (group & opposed).any():
+                group |= opposed
             if not group.any() and not later:
                 group = self._contrasted(_CONTRASTED + 2.0 * float(np.log(0.02 / alpha)))
             if not group.any() and not later:
@@ -171,16 +171,19 @@ def _flipped_lately(group: Mask, evidence: Evidence, weights: Numbers) -> Mask:
     return group
 
 
-def _opposed(sides: Sides, rounds: Sequence[Numbers], required: float) -> Mask:
-    """(n,) the other side, where it is clearly one and has little of what is shared; who is cleared today is left out.
+def _opposed(sides: Sides, rounds: Sequence[Numbers], required: float) -> tuple[Mask, float]:
+    """(n,) the other side, where it is clearly one and has little of what is shared, and by how many nats it is one.
 
-    `rounds` are the cosines (n, n) of the uploads by which that is told.
+    Who is cleared today is left out; nobody, and minus infinity, where nobody is left. `rounds` are the cosines (n, n)
+    of the uploads by which that is told.
     """
     group, nats = sides.opposed()
-    if nats < required:
-        return np.zeros_like(group)
-    sharing = Sharing.of(rounds, ~group, group)
-    return group & sharing.guilty & sharing.little
+    if nats >= required:
+        sharing = Sharing.of(rounds, ~group, group)
+        group = group & sharing.guilty & sharing.little
+        if group.any():
+            return group, nats
+    return np.zeros_like(group), -np.inf
 
 
 def _still_opposed(cosines: Numbers, accused: Mask, among: Mask, anchors: Mask) -> Mask:

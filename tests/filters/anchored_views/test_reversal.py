@@ -266,6 +266,19 @@ def test_the_group_of_who_is_certain_to_be_on_the_other_side_goes_with_them(
     assert group.tolist() == (attackers if of_the_group else alone).tolist()
 
 
+@pytest.mark.parametrize("clearer", [0, 1])
+def test_of_what_today_and_all_rounds_say_the_clearer_counts(clearer: int, monkeypatch: pytest.MonkeyPatch):
+    """Not both: what only the fainter one adds is honest more often than not."""
+    groups = np.arange(N) >= 22, np.arange(N) >= 24
+    rounds = [honest_updates(seed, differences=1.0) * np.where(groups[0], -1.0, 1.0)[:, None] for seed in range(3)]
+    answers = iter([(group, 9.0 if at == clearer else 8.0) for at, group in enumerate(groups)])
+    monkeypatch.setattr(Sides, "flipped", lambda *_: np.zeros(N, dtype=bool))
+    monkeypatch.setattr(Sides, "opposed", lambda _: next(answers))
+    evidence = evidence_of(rounds[0], tuple(rounds[1:]))
+    group = reversed_group(evidence, np.arange(N) < K, 0.02, later=False).group
+    assert group.tolist() == groups[clearer].tolist()
+
+
 def test_disagreeing_anchors_reject_nobody():
     """With known-benign clients on both sides, no side is theirs."""
     attackers = np.arange(N) % 2 == 1  # two of the four anchors among them
