@@ -25,11 +25,9 @@ _LATER: Final = 3.0  # how many more once somebody has been rejected
 _CLEAR: Final = 4.0  # nats by which a group's being on the other side must be clearer than what parts the known-benign
 _CONTRASTED: Final = 13.0  # nats by which a group must be stronger than what parts the known-benign (contrast.py)
 _COLLAPSED: Final = 3.4  # strength from which a group has collapsed (collapse.py)
-_COLLAPSED_FOR_SHARING: Final = 6.0  # more of it for a group that has as much as the others of what they share
 _STRONGER: Final = 1.5  # times as strong, a group need have no more than far less of what is shared than the others
 _STILL_APART: Final = 1.0  # standard deviations by which all accused have less of what is shared
 _CERTAIN: Final = 0.1  # of alpha, at which a group is accused in later rounds
-_TINY: Final = 1e-9
 
 
 @dataclass(frozen=True)
@@ -149,9 +147,7 @@ class _Telling:
         if strength < required:
             return np.zeros_like(group)
         sharing = Sharing.of(self.evidence.cosines[:1], ~group, group)
-        as_much = max(sharing.mean, 0.0) / max(float(sharing.today[~group].mean()), _TINY)
-        enough = strength >= required + _COLLAPSED_FOR_SHARING * as_much
-        return group & sharing.guilty & (sharing.little and enough)
+        return group & sharing.guilty & sharing.little
 
     @cached_property
     def _collapse(self) -> tuple[Mask, float]:

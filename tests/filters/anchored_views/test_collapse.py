@@ -10,7 +10,7 @@ from encagg_cli.filters.anchored_views.collapse import Cloud, collapsed, drawn_i
 from encagg_cli.filters.anchored_views.contrast import contrast_of
 from encagg_cli.filters.anchored_views.evidence import Evidence
 from encagg_cli.filters.anchored_views.reversal import reversed_group
-from encagg_cli.filters.anchored_views.ridge import alike, shared_with
+from encagg_cli.filters.anchored_views.ridge import alike
 from encagg_cli.filters.anchored_views.sides import Sides
 from encagg_cli.sketch import principal_coordinates
 
@@ -245,18 +245,3 @@ def test_a_group_must_be_stronger_the_less_may_be_lost(
 def test_who_shares_what_all_share_may_lie_where_it_will(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(reversal, "collapsed", lambda *_: (ATTACKERS, 99.0))
     assert not rejected(honest_updates(4)).any()
-
-
-@pytest.mark.usefixtures("nothing_else")
-def test_a_group_must_be_stronger_the_more_it_has_of_what_the_others_have(monkeypatch: pytest.MonkeyPatch):
-    """Where a model has converged, honest clients share little, too."""
-    updates = honest_updates(4)
-    updates[ATTACKERS] -= 0.85 * np.random.default_rng(4).standard_normal(D)  # most of the step of honest_updates(4)
-    gram = updates @ updates.T
-    share = shared_with(gram / np.sqrt(np.outer(np.diag(gram), np.diag(gram))), ~ATTACKERS)
-    share, of_the_others = share[ATTACKERS].mean(), share[~ATTACKERS].mean()
-    assert 0.02 < share < 0.25 < of_the_others
-    for more, yes in ((-0.1, False), (0.1, True)):
-        strength = 3.4 + 6.0 * share / of_the_others + more
-        monkeypatch.setattr(reversal, "collapsed", lambda *_, strength=strength: (ATTACKERS, strength))
-        assert rejected(updates).any() == yes
