@@ -208,7 +208,9 @@ def test_the_method_accuses_only_whom_it_is_certain_of(monkeypatch: pytest.Monke
         method = filters.get("anchored-views")
         decision = method.decide(updates, trusted=range(K))
         assert decision.reason.count("reversed") == 8
-        assert len(json.loads(method.state_dict()["sides_accused_0"])) == accused
+        state = method.state_dict()
+        assert len(json.loads(state["sides_accused_0"])) == accused
+        assert state["sides_searched_0"].tolist() == [float(accused > 0)]
 
 
 def wrong_over_rounds(text: str, first: int) -> list[int]:
