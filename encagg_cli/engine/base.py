@@ -89,7 +89,7 @@ def in_order(
                 if failures > MOST_FAILURES:
                     raise UsageError(
                         f"a worker died {failures} times over the same piece of work",
-                        hint="out of memory, perhaps: try fewer --workers, or less --memory",
+                        hint="out of memory, perhaps: try fewer --workers, or less --memory where the command takes it",
                     ) from error
                 engine.renew()
                 for item in pending:
