@@ -25,6 +25,7 @@ _LATER: Final = 3.0  # how many more once somebody has been rejected
 _CLEAR: Final = 4.0  # nats by which a group's being on the other side must be clearer than what parts the known-benign
 _CONTRASTED: Final = 13.0  # nats by which a group must be stronger than what parts the known-benign (contrast.py)
 _COLLAPSED: Final = 3.4  # strength from which a group has collapsed (collapse.py)
+_COLLAPSED_STRICTER: Final = 0.25  # more of it for every nat by which `alpha` is less than .02
 _STRONGER: Final = 1.5  # times as strong, a group need have no more than far less of what is shared than the others
 _STILL_APART: Final = 1.0  # standard deviations by which all accused have less of what is shared
 _CERTAIN: Final = 0.1  # of alpha, at which a group is accused in later rounds
@@ -66,11 +67,11 @@ def reversed_group(
     """The group that opposes the others, by what is known of their uploads; `anchors` (n,) are not in it.
 
     This round is looked at by itself, for those who began today, and together with the past, where today does not say
-    otherwise. With those who are certain to be on the other side goes their group, and where nobody is, a group may be,
-    or may stand out in all respects together (contrast.py; not once somebody has been rejected), or may be a population
-    of its own (parting.py), if `parting` is asked for. What this round says by itself against the past does not count
-    unless `today_alone` is asked for, too. Of those `accused` (n,) by earlier rounds, who still opposes the rest goes
-    with them.
+    otherwise. With those who are certain to be on the other side goes their group, as the clearer of the two tells it;
+    where nobody is certain, a group may be, or may stand out in all respects together (contrast.py) or have collapsed
+    (collapse.py; neither once somebody has been rejected), or may be a population of its own (parting.py), if `parting`
+    is asked for. What this round says by itself against the past does not count unless `today_alone` is asked for, too.
+    Of those `accused` (n,) by earlier rounds, who still opposes the rest goes with them.
     """
     telling = _Telling.of(evidence, anchors)
     group = telling.group(alpha, later=later, parting=parting, today_alone=today_alone)
@@ -117,15 +118,16 @@ class _Telling:
             flipped = lately.flipped(required_nats(alpha, past=True, later=later))
             group |= _flipped_lately(flipped, self.evidence, self.weights)
         if parting:
-            required = _CLEAR + 2.0 * float(np.log(0.02 / alpha)) + _LATER * later
+            stricter = float(np.log(0.02 / alpha))
+            required = _CLEAR + 2.0 * stricter + _LATER * later
             found = [_opposed(sides, rounds, required) for sides, rounds in self.told_by]
             opposed = max(found, key=lambda each: each[1])[0]
             if not group.any() or (group & opposed).any():
                 group |= opposed
             if not group.any() and not later:
-                group = self._contrasted(_CONTRASTED + 2.0 * float(np.log(0.02 / alpha)))
+                group = self._contrasted(_CONTRASTED + 2.0 * stricter)
             if not group.any() and not later:
-                group = self._collapsed(_COLLAPSED + 0.25 * float(np.log(0.02 / alpha)))
+                group = self._collapsed(_COLLAPSED + _COLLAPSED_STRICTER * stricter)
             if not group.any():
                 group = parted(self.evidence.cosines, self.evidence.parting, self.anchors, alpha, later=later)
         return group
