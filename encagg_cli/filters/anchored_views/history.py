@@ -123,7 +123,7 @@ class SidesHistory:
     ) -> None:
         """Take note of a round, and forget the oldest; `anchors` (n,) were known-benign, `accused` (n,) reversed.
 
-        Those not accused are cleared by a round that `searched` and found some.
+        Those not accused, though they be rejected less clearly, are cleared by a round that `searched` and found some.
         """
         if 0 < len(clients) <= _MOST_CLIENTS:
             found = frozenset(client for client, yes in zip(clients, accused, strict=True) if yes)

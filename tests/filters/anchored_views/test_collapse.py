@@ -172,7 +172,7 @@ def test_nobody_has_collapsed_where_it_could_not_be_told():
     for anchors in (nobody, ~nobody, np.arange(N) > 0):
         assert found(updates, anchors) == (pytest.approx(nobody), -np.inf)
     assert found(np.ones((N, D))) == (pytest.approx(nobody), -np.inf)
-    assert found(updates[:17], ANCHORS[:17])[1] == -np.inf  # five axes, in which honest groups collapse, too
+    assert found(updates[:17], ANCHORS[:17])[1] == -np.inf  # five axes
     assert found(updates[:18], ANCHORS[:18])[1] > -np.inf
 
 

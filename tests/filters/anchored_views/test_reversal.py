@@ -268,7 +268,7 @@ def test_the_group_of_who_is_certain_to_be_on_the_other_side_goes_with_them(
 
 @pytest.mark.parametrize("clearer", [0, 1])
 def test_of_what_today_and_all_rounds_say_the_clearer_counts(clearer: int, monkeypatch: pytest.MonkeyPatch):
-    """Not both: what only the fainter one adds is honest more often than not."""
+    """Not both together."""
     groups = np.arange(N) >= 22, np.arange(N) >= 24
     rounds = [honest_updates(seed, differences=1.0) * np.where(groups[0], -1.0, 1.0)[:, None] for seed in range(3)]
     answers = iter([(group, 9.0 if at == clearer else 8.0) for at, group in enumerate(groups)])
