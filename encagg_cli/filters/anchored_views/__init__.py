@@ -1,4 +1,4 @@
-"""Anchored views: the project's own filter. A file a stage: views.py, split.py, trust.py, detector.py, method.py."""
+"""Anchored views: the project's own filter. Start at method.py, then detector.py and reversal.py."""
 
 from encagg_cli.filters.anchored_views.method import AnchoredViews, in_words
 

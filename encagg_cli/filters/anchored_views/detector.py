@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from encagg_cli.filters.anchored_views.evidence import EarlierRound, Evidence, weight_of_signs
+from encagg_cli.filters.anchored_views.evidence import Evidence, weight_of_signs
 from encagg_cli.filters.anchored_views.reversal import reversed_group
 from encagg_cli.filters.anchored_views.ridge import shared_with
 from encagg_cli.filters.anchored_views.split import anchored_split
@@ -95,12 +95,12 @@ class Past:
     """What is known of the clients from earlier rounds, aligned with them.
 
     continuity   (n,) each upload's likeness to the client's own recent ones, NaN where it has none; None: not kept
-    rounds       that tell who was on which side (evidence.py)
+    rounds       their cosines (n, n), NaN for who was not there: they tell who was on which side (evidence.py)
     accused      (n,) masks whom one of them accused of being reversed; None: nobody
     """
 
     continuity: Numbers | None = None
-    rounds: Sequence[EarlierRound] = ()
+    rounds: Sequence[Numbers] = ()
     accused: Mask | None = None
 
 
@@ -131,15 +131,15 @@ class Scene:
         """What those of the clients `alive` who are `far` have of what the others share, on average (ridge.py)."""
         return float(shared_with(self.telling[np.ix_(alive, alive)], ~far)[far].mean())
 
-    def evidence(self, alive: NDArray[np.intp], trusted: Mask) -> Evidence:
+    def evidence(self, alive: NDArray[np.intp]) -> Evidence:
         """What this round and earlier ones tell of the sides of the clients `alive`."""
         key = alive.tobytes()
         if key not in self._evidence:
             self.look(alive)
-            earlier = [past.among(alive) for past in self.past.rounds]
             among = np.ix_(alive, alive)
+            earlier = [cosines[among] for cosines in self.past.rounds]
             axes = principal_coordinates(self.gram.deviations[among], len(alive))
-            self._evidence[key] = Evidence.of(self.telling[among], trusted[alive], earlier, axes)
+            self._evidence[key] = Evidence.of(self.telling[among], earlier, axes)
         return self._evidence[key]
 
     def views(self, alive: NDArray[np.intp], trusted: Mask) -> tuple[View, ...]:
@@ -157,12 +157,12 @@ class Scene:
 class Searches:
     """What is looked for (reversal.py): `sides`, who opposes the rest.
 
-    With `parting`, also groups without a sure member; with `today_alone`, also who does so in this round only; with
+    With `groups`, also groups without a sure member; with `today_alone`, also who does so in this round only; with
     `accused`, also who did so in earlier ones, and a little now.
     """
 
     sides: bool = True
-    parting: bool = True
+    groups: bool = True
     today_alone: bool = True
     accused: bool = True
 
@@ -201,7 +201,7 @@ def suspect_anchor(scene: Scene, trusted: Mask, alpha: float, known: Findings) -
     for at, anchor in enumerate(anchors):
         others = trusted.copy()
         others[anchor] = False
-        searches = Searches(sides=not known.common[anchor] >= 0, parting=False, today_alone=False, accused=False)
+        searches = Searches(sides=not known.common[anchor] >= 0, groups=False, today_alone=False, accused=False)
         found = detect(scene, others, alpha / len(anchors), ~known.rejected, searches)
         evidence[at] = found.evidence[anchor] if found.rejected[anchor] else 0.0
     worst = int(evidence.argmax())
@@ -268,14 +268,14 @@ def _reversed(
     later: bool,
 ) -> bool:
     """Reject those who oppose the rest as a group; False where nobody does."""
-    evidence = scene.evidence(alive, trusted)
+    evidence = scene.evidence(alive)
     accused = scene.past.accused if searches.accused else None
     reversal = reversed_group(
         evidence,
         trusted[alive],
         alpha,
         later=later,
-        parting=searches.parting,
+        groups=searches.groups,
         today_alone=searches.today_alone,
         accused=None if accused is None else accused[alive],
     )

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.errors import UnusableInput
-from encagg_cli.filters.anchored_views.evidence import Clarity, EarlierRound
 from encagg_cli.filters.memory import ClientMemory, unit_rows, vector_of
 
 Numbers = NDArray[np.float64]
@@ -74,20 +73,19 @@ class OwnHistory:
 
 @dataclass(frozen=True)
 class _Seen:
-    """A round that is remembered: its `clients`, their cosines, how clear it was, and whom of them it accused.
+    """A round that is remembered: its `clients`, their cosines, and whom of them it accused.
 
     By a search of its own (`searched`), which clears the others, or because earlier rounds had.
     """
 
     clients: list[str]
     cosines: NDArray[np.float32]
-    clarity: Clarity
     accused: frozenset[str]
     searched: bool
 
 
 class SidesHistory:
-    """The last `rounds` rounds' cosines of the updates' signs, how clear each was, and whom it accused.
+    """The last `rounds` rounds' cosines of the updates' signs, and whom each accused.
 
     Among the clients that were accepted or found reversed in it: whoever was rejected for something else has no part in
     what the others share. Rounds of more than 512 such clients are not remembered.
@@ -97,8 +95,11 @@ class SidesHistory:
         self.rounds = rounds
         self._seen: list[_Seen] = []
 
-    def rounds_of(self, clients: Sequence[str]) -> list[EarlierRound]:
-        """The remembered rounds, the oldest first, as far as these `clients` were there."""
+    def rounds_of(self, clients: Sequence[str]) -> list[Numbers]:
+        """The cosines (n, n) of the remembered rounds, the oldest first, NaN for whom of the `clients` was not there.
+
+        Rounds in which none of them was are left out.
+        """
         earlier = []
         for seen in self._seen:
             place = {client: index for index, client in enumerate(seen.clients)}
@@ -106,7 +107,7 @@ class SidesHistory:
             absent = index < 0
             if not absent.all():
                 known = seen.cosines[np.ix_(index, index)].astype(np.float64)
-                earlier.append(EarlierRound(np.where(absent | absent[:, None], np.nan, known), seen.clarity))
+                earlier.append(np.where(absent | absent[:, None], np.nan, known))
         return earlier
 
     def accused(self, clients: Sequence[str]) -> Mask:
@@ -118,16 +119,14 @@ class SidesHistory:
                 balance.subtract(client for client in seen.clients if client not in seen.accused)
         return np.array([balance[client] > 0 for client in clients], dtype=bool)
 
-    def remember(
-        self, clients: Sequence[str], cosines: Numbers, anchors: Mask, accused: Mask, *, searched: bool
-    ) -> None:
-        """Take note of a round, and forget the oldest; `anchors` (n,) were known-benign, `accused` (n,) reversed.
+    def remember(self, clients: Sequence[str], cosines: Numbers, accused: Mask, *, searched: bool) -> None:
+        """Take note of a round, and forget the oldest; the `accused` (n,) were reversed.
 
         Those not accused, though they be rejected less clearly, are cleared by a round that `searched` and found some.
         """
         if 0 < len(clients) <= _MOST_CLIENTS:
             found = frozenset(client for client, yes in zip(clients, accused, strict=True) if yes)
-            self._add(_Seen(list(clients), cosines.astype(np.float32), Clarity.of(cosines, anchors), found, searched))
+            self._add(_Seen(list(clients), cosines.astype(np.float32), found, searched))
 
     def _add(self, seen: _Seen) -> None:
         self._seen = [*self._seen, seen][-self.rounds :]
@@ -137,7 +136,6 @@ class SidesHistory:
         for index, seen in enumerate(self._seen):
             state[f"sides_{index}"] = json.dumps(seen.clients)
             state[f"sides_sign_cosines_{index}"] = seen.cosines
-            state[f"sides_clarity_{index}"] = np.array([seen.clarity.sides, seen.clarity.parting])
             state[f"sides_accused_{index}"] = json.dumps(sorted(seen.accused))
             state[f"sides_searched_{index}"] = np.array([float(seen.searched)])
         return state
@@ -153,10 +151,8 @@ class SidesHistory:
                 break
             clients = json.loads(state[f"sides_{index}"])
             cosines = vector_of(state, f"sides_sign_cosines_{index}", owner, (len(clients), len(clients)))
-            clarity = vector_of(state, f"sides_clarity_{index}", owner, (2,))
             searched = vector_of(state, f"sides_searched_{index}", owner, (1,))
-            if cosines is None or clarity is None or searched is None or f"sides_accused_{index}" not in state:
+            if cosines is None or searched is None or f"sides_accused_{index}" not in state:
                 raise UnusableInput(f"the state of {owner} does not say which side its clients were on")
             found = frozenset(json.loads(state[f"sides_accused_{index}"]))
-            clear = Clarity(float(clarity[0]), float(clarity[1]))
-            self._add(_Seen(clients, cosines.astype(np.float32), clear, found, bool(searched[0])))
+            self._add(_Seen(clients, cosines.astype(np.float32), found, bool(searched[0])))

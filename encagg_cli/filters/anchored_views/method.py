@@ -112,7 +112,7 @@ class AnchoredViews(Filter):
         found = find(scene, context.trusted, self.alpha)
         accepted = ~found.rejected
         if self.history:
-            self._remember(sketch, scene, found, context.trusted)
+            self._remember(sketch, scene, found)
         reason = np.where(found.rejected, found.reason, np.where(context.trusted, "trusted", "kept"))
         return Decision(
             clients=sketch.clients,
@@ -143,12 +143,12 @@ class AnchoredViews(Filter):
         continuity = self._own.continuity(sketch.clients, sketch[self._projection()].rows)
         return Past(continuity, self._sides.rounds_of(sketch.clients), self._sides.accused(sketch.clients))
 
-    def _remember(self, sketch: RoundSketch, scene: Scene, found: Findings, trusted: Mask) -> None:
+    def _remember(self, sketch: RoundSketch, scene: Scene, found: Findings) -> None:
         self._own.remember(sketch.clients, sketch[self._projection()].rows, ~found.rejected)
         on_a_side = np.flatnonzero(~found.rejected | (found.reason == "reversed"))
         cosines = scene.telling[np.ix_(on_a_side, on_a_side)]
         clients = [sketch.clients[index] for index in on_a_side]
-        self._sides.remember(clients, cosines, trusted[on_a_side], found.accused[on_a_side], searched=found.searched)
+        self._sides.remember(clients, cosines, found.accused[on_a_side], searched=found.searched)
 
     def _plane(self, found: Findings) -> Numbers:
         views = found.first_views

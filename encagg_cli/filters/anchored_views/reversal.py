@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from encagg_cli.filters.anchored_views.collapse import collapsed
 from encagg_cli.filters.anchored_views.contrast import candidates, contrasted, deviations_apart
 from encagg_cli.filters.anchored_views.evidence import Evidence
-from encagg_cli.filters.anchored_views.parting import parted, parting_loss
+from encagg_cli.filters.anchored_views.parting import parted
 from encagg_cli.filters.anchored_views.ridge import alike, shared_with
 from encagg_cli.filters.anchored_views.sharing import INNOCENT_TODAY, Sharing, is_little
 from encagg_cli.filters.anchored_views.sides import Sides, common_part
+from encagg_cli.filters.anchored_views.signs import Quotient
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -60,7 +61,7 @@ def reversed_group(
     alpha: float,
     *,
     later: bool,
-    parting: bool = True,
+    groups: bool = True,
     today_alone: bool = True,
     accused: Mask | None = None,
 ) -> Reversal:
@@ -69,15 +70,15 @@ def reversed_group(
     This round is looked at by itself, for those who began today, and together with the past, where today does not say
     otherwise. With those who are certain to be on the other side goes their group, as the clearer of the two tells it;
     where nobody is certain, a group may be, or may stand out in all respects together (contrast.py) or have collapsed
-    (collapse.py; neither once somebody has been rejected), or may be a population of its own (parting.py), if `parting`
+    (collapse.py; neither once somebody has been rejected), or may be a population of its own (parting.py), if `groups`
     is asked for. What this round says by itself against the past does not count unless `today_alone` is asked for, too.
     Of those `accused` (n,) by earlier rounds, who still opposes the rest goes with them.
     """
     telling = _Telling.of(evidence, anchors)
-    group = telling.group(alpha, later=later, parting=parting, today_alone=today_alone)
+    group = telling.group(alpha, later=later, groups=groups, today_alone=today_alone)
     certain = np.zeros_like(group)
     if accused is not None and group.any():
-        certain = telling.group(_CERTAIN * alpha, later=later, parting=parting, today_alone=today_alone)
+        certain = telling.group(_CERTAIN * alpha, later=later, groups=groups, today_alone=today_alone)
     searched = bool(certain.any())
     if accused is not None:
         group, certain = (
@@ -107,7 +108,7 @@ class _Telling:
         loss, weights = evidence.together(anchors)
         return cls(evidence, anchors, (today, (Sides(loss, anchors), evidence.cosines)), weights)
 
-    def group(self, alpha: float, *, later: bool, parting: bool, today_alone: bool) -> Mask:
+    def group(self, alpha: float, *, later: bool, groups: bool, today_alone: bool) -> Mask:
         """(n,) who opposes the rest, where at most a share `alpha` of honest uploads may be lost; see above."""
         (today, _), *earlier = self.told_by
         group = np.zeros(len(self.anchors), dtype=bool)
@@ -117,7 +118,7 @@ class _Telling:
         for lately, _ in earlier:
             flipped = lately.flipped(required_nats(alpha, past=True, later=later))
             group |= _flipped_lately(flipped, self.evidence, self.weights)
-        if parting:
+        if groups:
             stricter = float(np.log(0.02 / alpha))
             required = _CLEAR + 2.0 * stricter + _LATER * later
             found = [_opposed(sides, rounds, required) for sides, rounds in self.told_by]
@@ -129,8 +130,12 @@ class _Telling:
             if not group.any() and not later:
                 group = self._collapsed(_COLLAPSED + _COLLAPSED_STRICTER * stricter)
             if not group.any():
-                group = parted(self.evidence.cosines, self.evidence.parting, self.anchors, alpha, later=later)
+                group = parted(self.evidence.cosines, self._parting, self.anchors, alpha, later=later)
         return group
+
+    @cached_property
+    def _parting(self) -> Quotient:
+        return self.evidence.parting(self.anchors)
 
     def _contrasted(self, required: float) -> Mask:
         group, nats = self._contrast
@@ -142,7 +147,7 @@ class _Telling:
 
     @cached_property
     def _contrast(self) -> tuple[Mask, float]:
-        return contrasted(self.evidence.cosines[0], self.told_by[0][0], parting_loss(self.evidence.cosines[0]))
+        return contrasted(self.evidence.cosines[0], self.told_by[0][0], self.evidence.quotients[0])
 
     def _collapsed(self, required: float) -> Mask:
         group, strength = self._collapse
@@ -154,7 +159,7 @@ class _Telling:
     @cached_property
     def _collapse(self) -> tuple[Mask, float]:
         cosines, coordinates = self.evidence.cosines[0], self.evidence.coordinates
-        starts = candidates(self.told_by[0][0], parting_loss(cosines)) < 0
+        starts = candidates(self.told_by[0][0], self.evidence.quotients[0]) < 0
         return collapsed(coordinates, alike(cosines), starts, self.anchors)
 
 

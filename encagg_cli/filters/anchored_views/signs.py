@@ -11,11 +11,8 @@ Mask = NDArray[np.bool_]
 
 _STARTS: Final = 5000  # of a search at random, times clients; and no more and no less than
 _FEWEST_STARTS, _MOST_STARTS = 12, 100
-_TENURE: Final = 0.2  # of the clients: for how many steps of a walk one that changed side stays there
-_STEPS: Final = 2  # of a walk, times clients
 _AXES: Final = 8  # of the least loss, that a search starts from, in both directions, cut at
 _CUTS: Final = (0.1, 0.3, 0.5, 0.7)  # of the clients
-_WALKS: Final = 8  # from the best that a search has found
 _MOST_INDEPENDENT: Final = 50  # clients, as many as the bounds were fitted on
 _TINY: Final = 1e-9
 
@@ -76,27 +73,6 @@ class Climb:
             self._turn(active, client[moving])
         return self.signs
 
-    def walk(self) -> Numbers:
-        """The best rows come across when the best client changes side even where that loses, none soon again.
-
-        Tabu search (Glover, 1989): what a climb from many starts misses, because two must change side at once.
-        """
-        every, n = np.arange(len(self.signs)), self.signs.shape[1]
-        best, height = self.signs.copy(), np.full(len(every), -np.inf)
-        until = np.zeros(self.signs.shape)
-        for step in range(_STEPS * n):
-            gain = np.where(until > step, -np.inf, self._gains_of_turning(every))
-            client = gain.argmax(axis=1)
-            reached = gain[every, client]
-            row = every[np.isfinite(reached)]
-            if not len(row):
-                break
-            self._turn(row, client[row])
-            until[row, client[row]] = step + max(3, int(_TENURE * n))
-            higher = row[reached[row] > height[row]]
-            best[higher], height[higher] = self.signs[higher], reached[higher]
-        return best
-
     def _gains_of_turning(self, rows: NDArray[np.intp]) -> Numbers:
         """(rows, n) the logarithm of baseline over loss, were each client to change side."""
         signs = self.signs[rows]
@@ -128,9 +104,6 @@ def search(quotient: Quotient, held: Mask, fewest: int, *, first: int = 0) -> tu
     order = np.argsort(np.diag(quotient.loss), kind="stable")
     sorted_, fixed = quotient.of(order), held[order]
     signs = np.unique(Climb(sorted_, _starts(sorted_.loss, fixed, fewest, first), fixed, fewest).to_the_top(), axis=0)
-    highest = np.argsort(-sorted_.gains(signs), kind="stable")[:_WALKS]
-    walked = Climb(sorted_, signs[highest], fixed, fewest).walk()
-    signs = np.unique(np.vstack([signs, Climb(sorted_, walked, fixed, fewest).to_the_top()]), axis=0)
     gains = sorted_.gains(signs)
     best = np.argsort(-gains, kind="stable")
     return gains[best], signs[best][:, np.argsort(order)]

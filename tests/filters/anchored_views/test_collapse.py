@@ -211,7 +211,7 @@ def test_the_filter_looks_at_the_principal_axes_of_the_updates(monkeypatch: pyte
 def rejected(updates: np.ndarray, *, alpha: float = 0.02, later: bool = False) -> np.ndarray:
     gram = updates @ updates.T
     size = np.sqrt(np.diag(gram))
-    evidence = Evidence.of(gram / np.outer(size, size), ANCHORS, coordinates=principal_coordinates(gram, N))
+    evidence = Evidence.of(gram / np.outer(size, size), coordinates=principal_coordinates(gram, N))
     return reversed_group(evidence, ANCHORS, alpha, later=later).group
 
 

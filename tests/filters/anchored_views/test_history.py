@@ -8,7 +8,6 @@ import pytest
 from encagg_cli import filters
 from encagg_cli.errors import UnusableInput, UsageError
 from encagg_cli.filters.anchored_views import reversal
-from encagg_cli.filters.anchored_views.evidence import Clarity
 from encagg_cli.filters.anchored_views.history import OwnHistory, SidesHistory
 
 N, K, D = 30, 4, 200
@@ -117,29 +116,28 @@ def cosines_of(n: int, seed: int) -> np.ndarray:
 def test_cosines_of_the_last_rounds_are_kept_for_whom_they_know():
     history, rounds = SidesHistory(2), [cosines_of(8, seed) for seed in range(3)]
     for cosines in rounds:
-        history.remember(list("abcdefgh"), cosines, np.arange(8) < 2, np.zeros(8, dtype=bool), searched=False)
-    history.remember([], np.zeros((0, 0)), NOBODY, NOBODY, searched=False)  # a round of which nobody is left
+        history.remember(list("abcdefgh"), cosines, np.zeros(8, dtype=bool), searched=False)
+    history.remember([], np.zeros((0, 0)), NOBODY, searched=False)  # a round of which nobody is left
     second, third = history.rounds_of(["b", "z", "a"])
     for past, cosines in ((second, rounds[1]), (third, rounds[2])):
-        assert past.cosines[0, 2] == cosines[1, 0]
-        assert past.cosines[0, 0] == cosines[1, 1]
-        assert np.isnan(past.cosines[1]).all()
-        assert np.isnan(past.cosines[:, 1]).all()
-        assert past.clarity == Clarity.of(cosines, np.arange(8) < 2)
+        assert past[0, 2] == cosines[1, 0]
+        assert past[0, 0] == cosines[1, 1]
+        assert np.isnan(past[1]).all()
+        assert np.isnan(past[:, 1]).all()
     assert history.rounds_of(["y", "z"]) == []
 
 
 def test_a_round_too_large_to_keep_is_not():
     history = SidesHistory(2)
     nobody = np.zeros(513, dtype=bool)
-    history.remember([str(index) for index in range(513)], np.zeros((513, 513)), nobody, nobody, searched=False)
+    history.remember([str(index) for index in range(513)], np.zeros((513, 513)), nobody, searched=False)
     assert history.rounds_of(["1"]) == []
 
 
 def test_who_was_clearly_reversed_is_accused_as_long_as_the_round_is_remembered():
-    history, anchors = SidesHistory(2), np.arange(4) < 2
+    history = SidesHistory(2)
     for found in ([3], [2], []):
-        history.remember(list("abcd"), cosines_of(4, 0), anchors, np.isin(np.arange(4), found), searched=False)
+        history.remember(list("abcd"), cosines_of(4, 0), np.isin(np.arange(4), found), searched=False)
         if found == [2]:
             assert history.accused(["d", "a", "z", "c"]).tolist() == [True, False, False, True]
     assert history.accused(["d", "a", "z", "c"]).tolist() == [False, False, False, True]
@@ -147,11 +145,11 @@ def test_who_was_clearly_reversed_is_accused_as_long_as_the_round_is_remembered(
 
 
 def test_who_was_accused_is_cleared_by_as_many_rounds_that_found_others():
-    history, anchors = SidesHistory(7), np.arange(5) < 2
+    history = SidesHistory(7)
 
     def remember(clients: str, found: str, *, searched: bool) -> None:
         here = np.array([client in found for client in clients])
-        history.remember(list(clients), cosines_of(len(clients), 0), anchors[: len(clients)], here, searched=searched)
+        history.remember(list(clients), cosines_of(len(clients), 0), here, searched=searched)
 
     remember("abcde", "cde", searched=True)
     remember("abcde", "c", searched=False)  # whom earlier rounds had accused: nobody was looked for
@@ -163,16 +161,14 @@ def test_who_was_accused_is_cleared_by_as_many_rounds_that_found_others():
 
 def test_sides_survive_in_a_state():
     history, other = SidesHistory(3), SidesHistory(3)
-    anchors = np.arange(8) < 2
-    history.remember(list("abcdefgh"), cosines_of(8, 0), anchors, np.arange(8) == 7, searched=True)
-    history.remember(["b"], np.ones((1, 1)), anchors[:1], np.zeros(1, dtype=bool), searched=False)
+    history.remember(list("abcdefgh"), cosines_of(8, 0), np.arange(8) == 7, searched=True)
+    history.remember(["b"], np.ones((1, 1)), np.zeros(1, dtype=bool), searched=False)
     other.restore(history.state(), "it")
     for kept, again in zip(history.rounds_of(["a", "b"]), other.rounds_of(["a", "b"]), strict=True):
-        assert np.array_equal(kept.cosines, again.cosines, equal_nan=True)
-        assert kept.clarity == again.clarity
+        assert np.array_equal(kept, again, equal_nan=True)
     assert other.accused(["g", "h"]).tolist() == [False, True]
     assert [seen.searched for seen in other._seen] == [True, False]
-    for missing in ("sides_sign_cosines_1", "sides_clarity_0", "sides_accused_1", "sides_searched_0"):
+    for missing in ("sides_sign_cosines_1", "sides_accused_1", "sides_searched_0"):
         damaged = history.state()
         del damaged[missing]
         with pytest.raises(UnusableInput, match="which side"):

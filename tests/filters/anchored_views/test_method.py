@@ -279,7 +279,7 @@ def test_copying_a_known_benign_upload_does_not_bring_it_into_disrepute():
 
 
 def test_an_anchor_that_has_what_all_share_is_not_tried_for_reversal(monkeypatch: pytest.MonkeyPatch):
-    """Nor is any anchor tried for being of another population, or for this round alone."""
+    """Nor is any anchor tried for being in a group without a sure member, or for this round alone."""
     tried = []
 
     def detect(_: object, others: np.ndarray, alpha: float, among: np.ndarray, searches: Searches) -> Findings:
@@ -291,7 +291,7 @@ def test_an_anchor_that_has_what_all_share_is_not_tried_for_reversal(monkeypatch
     known.common[:] = [0.5, -0.5, np.nan, *[1.0] * 5]
     scene = scene_of(honest()[:8], np.arange(8) < 3)
     assert detector.suspect_anchor(scene, np.arange(8) < 3, 0.03, known) is None
-    assert [(anchor, searches.sides, searches.parting) for anchor, searches, _, _ in tried] == [
+    assert [(anchor, searches.sides, searches.groups) for anchor, searches, _, _ in tried] == [
         (0, False, False),
         (1, True, False),
         (2, True, False),

@@ -10,7 +10,6 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 from encagg_cli.filters.anchored_views import parting
-from encagg_cli.filters.anchored_views import signs as signs_
 from encagg_cli.filters.anchored_views.parting import gain_by_chance, parted, parting_loss, partings
 from encagg_cli.filters.anchored_views.ridge import unexplained_shares
 from encagg_cli.filters.anchored_views.signs import Quotient
@@ -91,18 +90,6 @@ def test_the_best_parting_is_the_best_of_all(seed: int):
     gains, signs = partings(quotient, held)
     assert gains[0] == pytest.approx(quotient.gains(every).max())
     assert quotient.gains(signs) == pytest.approx(gains)
-
-
-def test_walks_come_across_partings_that_climbs_miss(monkeypatch: pytest.MonkeyPatch):
-    quotients = [
-        parting_loss(round_of(5, 60, axes=8)),
-        parting_loss(round_of(4, 40, attackers=13, shift=0.8, axes=8, batch=2.0)),
-    ]
-    walked = [partings(each, np.arange(len(each.loss)) < 4)[0][0] for each in quotients]
-    monkeypatch.setattr(signs_, "_WALKS", 0)
-    climbed = [partings(each, np.arange(len(each.loss)) < 4)[0][0] for each in quotients]
-    assert np.min(np.subtract(walked, climbed)) > -1e-6
-    assert np.sum(np.subtract(walked, climbed)) > 0.5
 
 
 def test_rejected_is_who_is_far_in_every_parting_that_is_nearly_as_good(monkeypatch: pytest.MonkeyPatch):

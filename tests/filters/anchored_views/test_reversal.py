@@ -5,7 +5,7 @@ import pytest
 
 from encagg_cli import filters
 from encagg_cli.filters.anchored_views import reversal
-from encagg_cli.filters.anchored_views.evidence import Clarity, EarlierRound, Evidence
+from encagg_cli.filters.anchored_views.evidence import Evidence
 from encagg_cli.filters.anchored_views.reversal import required_nats, reversed_group
 from encagg_cli.filters.anchored_views.sides import Sides
 from encagg_cli.sketch import ArraySource, GramNeed, sketch_round
@@ -38,9 +38,7 @@ def cosines_of(updates: np.ndarray) -> np.ndarray:
 
 
 def evidence_of(updates: np.ndarray, past: tuple[np.ndarray, ...] = ()) -> Evidence:
-    anchors, rounds = np.arange(N) < K, [cosines_of(earlier) for earlier in past]
-    earlier = [EarlierRound(cosines, Clarity.of(cosines, anchors)) for cosines in rounds]
-    return Evidence.of(cosines_of(updates), anchors, earlier)
+    return Evidence.of(cosines_of(updates), [cosines_of(earlier) for earlier in past])
 
 
 def group_of(updates: np.ndarray, past: tuple[np.ndarray, ...] = ()) -> np.ndarray:
@@ -203,7 +201,7 @@ def test_who_begins_today_is_let_pass_where_this_round_alone_does_not_count():
     attackers = np.arange(N) >= 22
     today = honest_updates(0) * np.where(attackers, -1.0, 1.0)[:, None]
     past = tuple(honest_updates(seed) for seed in (1, 2, 3))
-    how = {"alpha": 0.02, "later": False, "parting": False, "today_alone": False}
+    how = {"alpha": 0.02, "later": False, "groups": False, "today_alone": False}
     assert not reversed_group(evidence_of(today, past), np.arange(N) < K, **how).group.any()
     assert reversed_group(evidence_of(today), np.arange(N) < K, **how).group.tolist() == attackers.tolist()
 
@@ -232,7 +230,7 @@ def test_a_looser_alpha_asks_for_less():
         (4.1, -1.0, {"alpha": 0.005}, False),
         (3.9, -1.0, {"alpha": 0.1}, True),
         (4.1, -1.0, {"later": True}, False),
-        (50.0, -1.0, {"parting": False}, False),
+        (50.0, -1.0, {"groups": False}, False),
     ],
 )
 @pytest.mark.parametrize("past", [False, True])
