@@ -11,172 +11,199 @@ axes are seldom those of the largest spread; clients without the classes have as
 and the known-benign are among them as often as anybody else. So a group must have collapsed, further than groups by
 chance; in a plane that holds most of what those near differ in; have less of what they share (contrast.py); and all
 this beyond the strongest group with known-benign members.
+
+In one round, groups by chance come close to those of attackers. But chance finds another group in every round, and
+attackers are the same: of the strongest groups of this round, the one that has collapsed most in all remembered rounds
+on average takes far less to be told from honest ones. It takes three known-benign clients, for honest groups persist,
+too: with two, many have none of them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from encagg_cli.filters.anchored_views.cloud import Cloud
 from encagg_cli.filters.anchored_views.contrast import contrast_of
+from encagg_cli.filters.anchored_views.ridge import alike
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Masks = NDArray[np.bool_]
 
-_PLANE: Final = 2
-_MOST_AXES: Final = 20  # of the round, in which planes are looked for
-_CLIENTS_AN_AXIS: Final = 3
-_FEWEST_AXES: Final = 6  # those of 18 clients; the bound was looked at with 20 and more
-_RIDGE: Final = 0.1  # in median variances: less is chance
-_LONGEST: Final = 1.5  # in median deviations: a few large uploads are not yet a spread of those near
-_SIZES: Final = (0.3, 0.4, 0.5, 0.6)  # of the clients: smaller groups collapse somewhere, too
+_SIZES: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)  # of the clients
 _FINER: Final = 0.1  # of the clients: sizes about the best of these, that are tried
 _FINEST: Final = 50  # no finer than a client in so many
 _CONTRASTED: Final = 5000  # groups whose contrast is looked at, the deepest, times clients; and no fewer than
 _FEWEST_CONTRASTED: Final = 12
+_CONTRASTED_TOGETHER: Final = 4  # in all rounds
+_OF_A_SIZE: Final = 2  # of the strongest groups of this round, that are looked at in all rounds
 _FEWEST_NEAR: Final = 6
+_FEWEST_FAR: Final = 2
+_FEWEST_ANCHORS_TOGETHER: Final = 3  # groups of honest clients stay the same, too, and most have none of two
 _STEPS: Final = 3
 _STARTS: Final = 4  # at random
-_DRAWS: Final = 8  # of rounds by chance
-_HELD: Final = 6.0  # weight of how much of what those near differ in lies in the plane
 _RIVAL: Final = 0.5  # of the strongest rival, that counts
-_TINY: Final = 1e-9
+_RIVAL_TOGETHER: Final = 0.75
 
 
 @dataclass(frozen=True)
-class Cloud:
-    """A round's clients on its principal axes: `points` (n, q), and the `ridge`, a variance."""
+class Collapse:
+    """The group (n,) that has collapsed most clearly, and how strongly: this round, and in several rounds together.
 
-    points: Numbers
-    ridge: float
+    Nobody, and minus infinity, where none can, or where there is but one round, or too few are known-benign. The
+    strength has no unit; that of honest rounds does not depend on the data set.
+    """
 
-    def planes(self, far: Masks) -> tuple[Numbers, Numbers]:
-        """For each group (m, n), how far it has collapsed, (m,), and the distances from the near mean, (m, n).
+    group: Mask
+    strength: float
+    together: Mask
+    strength_together: float
 
-        In the plane in which the variances, of those near to the group's around the near mean, have the largest
-        quotients: the mean of their logarithms, and as a share, how much of the near variance that any plane can hold
-        lies in this one. Distances are squared, in near variances.
+    @classmethod
+    def of(cls, clouds: Sequence[Cloud], cosines: Sequence[Numbers], starts: Masks, anchors: Mask) -> Self:
+        """Groups are looked for from `starts` (m, n) and at random, without the `anchors` (n,).
+
+        `clouds` and `cosines` (n, n), by which it is told what uploads share, are of this round, then of earlier ones.
         """
-        q = self.points.shape[1]
-        squares = (self.points[:, :, None] * self.points[:, None, :]).reshape(-1, q * q)
-        near = ~far
-        counts = near.sum(axis=1)[:, None]
-        means = near @ self.points / counts
-        spread_near = (near @ squares / counts).reshape(-1, q, q) - means[:, :, None] * means[:, None, :]
-        counts = far.sum(axis=1)[:, None]
-        cross = means[:, :, None] * (far @ self.points / counts)[:, None, :]
-        spread_far = (far @ squares / counts).reshape(-1, q, q) + means[:, :, None] * means[:, None, :]
-        spread_far -= cross + cross.transpose(0, 2, 1)  # around the near mean
-        ridge = self.ridge * np.eye(q)
-        root = np.linalg.cholesky(spread_far + ridge)
-        half = np.linalg.solve(root, spread_near + ridge)
-        quotients, axes = np.linalg.eigh(np.linalg.solve(root, half.transpose(0, 2, 1)))
-        directions = np.linalg.solve(root.transpose(0, 2, 1), axes[:, :, -_PLANE:])
-        seen = np.einsum("mqk,mql,mlk->mk", directions, spread_near, directions)
-        along = (self.points[None] - means[:, None]) @ directions
-        distances = (along**2 / np.maximum(seen, _TINY)[:, None]).sum(axis=2)
-        orthonormal = np.linalg.qr(directions)[0]
-        held = np.einsum("mqk,mql,mlk->m", orthonormal, spread_near, orthonormal)
-        largest = np.linalg.eigvalsh(spread_near)[:, -_PLANE:].sum(axis=1)
-        share = held / np.maximum(largest, np.finfo(np.float64).tiny)
-        return np.log(quotients[:, -_PLANE:]).mean(axis=1) + _HELD * share, distances
-
-    def collapsing(self, starts: Masks, size: NDArray[np.intp], held: Mask) -> Masks:
-        """The groups of `size` (m,) that `starts` (m, n) lead to, without those who are `held` (n,).
-
-        Each has the clients that are nearest to its plane's centre, as often as the plane is then fitted anew
-        (concentration steps; Rousseeuw and Van Driessen, Technometrics 1999).
-        """
-        groups = starts
-        for _ in range(_STEPS):
-            distances = np.where(held, np.inf, self.planes(groups)[1])
-            groups = distances.argsort(axis=1, kind="stable").argsort(axis=1) < size[:, None]
-        return groups
-
-    def by_chance(self, sizes: NDArray[np.intp]) -> Numbers:
-        """(len(sizes),) how far groups of these sizes have collapsed in rounds by chance, with as much spread."""
-        n, q = self.points.shape
-        random = np.random.default_rng(n)
-        different, place = np.unique(sizes, return_inverse=True)
-        far = np.arange(n) < different[:, None]
-        drawn = [
-            Cloud(random.standard_normal((n, q)) * self.points.std(axis=0), self.ridge).planes(far)[0]
-            for _ in range(_DRAWS)
+        n = len(anchors)
+        nobody = np.zeros(n, dtype=bool)
+        sizes = np.unique([max(_FEWEST_FAR, int(share * n)) for share in _SIZES])
+        sizes = sizes[sizes <= n - max(_FEWEST_NEAR, int(anchors.sum()))]
+        nothing = nobody, -np.inf
+        if not clouds or not clouds[0].there.all() or not len(sizes) or not anchors.any():
+            return cls(*nothing, *nothing)
+        rounds = [
+            _Round(cloud, alike(round_[np.ix_(cloud.there, cloud.there)]))
+            for cloud, round_ in zip(clouds, cosines, strict=True)
+            if cloud.there.sum() > _FEWEST_FAR + _FEWEST_NEAR
         ]
-        by_chance: Numbers = np.mean(drawn, axis=0)[place]
-        return by_chance
+        starts = np.vstack([starts, _at_random(clouds[0].points)])
+        today, together = _Search(rounds[:1], anchors), _Search(rounds, anchors)
+        found = []
+        for held in (anchors, nobody):
+            groups, strengths = today.from_starts(starts, sizes, held)
+            alone, several = today.finer(groups, strengths, held), nothing
+            if len(groups) and len(rounds) > 1 and anchors.sum() >= _FEWEST_ANCHORS_TOGETHER:
+                strongest = np.vstack([_strongest_of_each_size(groups, strengths), alone[0]])
+                several = together.finer(*together.from_groups(strongest, held), held)
+            found.append((alone, several))
+        (alone, several), (rival, rival_of_several) = found
+        return cls(*_beyond(alone, rival, _RIVAL), *_beyond(several, rival_of_several, _RIVAL_TOGETHER))
 
 
-def collapsed(coordinates: Numbers, products: Numbers, starts: Masks, anchors: Mask) -> tuple[Mask, float]:
-    """(n,) the group that has collapsed most clearly, and how strongly; nobody, and minus infinity, where none can.
+@dataclass(frozen=True)
+class _Round:
+    """A `cloud`, and the scaled inner products (m, m) of who was there, that tell what uploads share (ridge.py)."""
 
-    `coordinates` (n, r) are those of the uploads on their principal axes, the largest first, `products` (n, n) the
-    scaled inner products that tell what they share (ridge.py). Groups are looked for from `starts` (m, n) and at
-    random. The strength has no unit; that of honest rounds does not depend on the data set.
-    """
-    n = len(anchors)
-    nobody = np.zeros(n, dtype=bool), -np.inf
-    axes = min(_MOST_AXES, n // _CLIENTS_AN_AXIS, coordinates.shape[1])
-    sizes = np.array([int(share * n) for share in _SIZES])
-    sizes = sizes[sizes <= n - max(_FEWEST_NEAR, int(anchors.sum()))]
-    coordinates = drawn_in(coordinates)
-    variances = coordinates.var(axis=0)
-    ridge = max(_RIDGE * float(np.median(variances)), _TINY * float(variances.max())) if len(variances) else 0.0
-    if axes < _FEWEST_AXES or not len(sizes) or not anchors.any() or not ridge > 0:
-        return nobody
-    search = _Search(Cloud(coordinates[:, :axes], ridge), products, anchors)
-    groups = np.vstack([starts, _at_random(search.cloud.points)])
-    group, strength = search.strongest(groups, sizes, anchors)
-    rival = search.strongest(groups, sizes, np.zeros(n, dtype=bool))[1]
-    return group, strength - _RIVAL * (rival if np.isfinite(rival) else strength)
+    cloud: Cloud
+    products: Numbers
 
+    def tells(self, groups: Masks) -> Mask:
+        """(m,) of which groups (m, n) it tells."""
+        far = groups[:, self.cloud.there]
+        counts = far.sum(axis=1)
+        tells: Mask = (counts >= _FEWEST_FAR) & (far.shape[1] - counts >= _FEWEST_NEAR)
+        return tells
 
-def drawn_in(coordinates: Numbers) -> Numbers:
-    """(n, r) uploads as seen from the median along each axis, none farther from it than half as far again as most.
+    def depths(self, groups: Masks) -> Numbers:
+        """(m,) how much further than by chance the groups (m, n) have collapsed; NaN where it does not tell."""
+        depths, told = np.full(len(groups), np.nan), self.tells(groups)
+        if told.any():
+            by_chance = self.cloud.by_chance(groups[told][:, self.cloud.there].sum(axis=1))
+            depths[told] = self.cloud.planes(groups[told])[0] - by_chance
+        return depths
 
-    The few uploads that are largest, of attackers or not, would make an axis beside which all others have collapsed.
-    """
-    deviations = coordinates - np.median(coordinates, axis=0)
-    length = np.linalg.norm(deviations, axis=1, keepdims=True)
-    most = _LONGEST * np.median(length)
-    near: Numbers = deviations * np.minimum(1.0, most / np.maximum(length, np.finfo(np.float64).tiny))
-    return near
+    def distances(self, groups: Masks) -> Numbers:
+        """(m, n) from the centre of each group's plane; NaN where it does not tell."""
+        distances, told = np.full(groups.shape, np.nan), self.tells(groups)
+        if told.any():
+            distances[told] = self.cloud.planes(groups[told])[1]
+        return distances
+
+    def contrast(self, group: Mask) -> float:
+        return contrast_of(self.products, group[self.cloud.there]) if self.tells(group[None])[0] else np.nan
 
 
 @dataclass(frozen=True)
 class _Search:
-    """For the strongest group in a `cloud`, where `products` tell what uploads share."""
+    """For the strongest groups in some `rounds`, on average."""
 
-    cloud: Cloud
-    products: Numbers
+    rounds: Sequence[_Round]
     anchors: Mask
 
-    def strongest(self, starts: Masks, sizes: NDArray[np.intp], held: Mask) -> tuple[Mask, float]:
-        """The strongest group without those who are `held` (n,); if nobody is, of those with known-benign members."""
-        n = len(held)
-        first = starts & ~held
-        first = first[(first.sum(axis=1) > 1) & ((~first).sum(axis=1) > 1)]
-        best, strength = self._strongest(np.tile(first, (len(sizes), 1)), np.repeat(sizes, len(first)), held)
-        if best.any():
-            about = best.sum() + np.arange(-int(_FINER * n), int(_FINER * n) + 1, max(1, n // _FINEST))
-            about = about[(about > 1) & (about <= n - max(_FEWEST_NEAR, int(self.anchors.sum())))]
-            finer = self._strongest(np.tile(best, (len(about), 1)), about, held)
-            best, strength = max((best, strength), finer, key=lambda found: found[1])
-        return best, strength
+    def from_starts(self, starts: Masks, sizes: NDArray[np.intp], held: Mask) -> tuple[Masks, Numbers]:
+        """Groups (m, n) and their strengths (m,), the strongest first.
 
-    def _strongest(self, starts: Masks, sizes: NDArray[np.intp], held: Mask) -> tuple[Mask, float]:
-        groups = self.cloud.collapsing(starts, sizes, held)
-        groups = np.unique(groups[(groups & self.anchors).any(axis=1) != held.any()], axis=0)
+        Without those who are `held` (n,); if nobody is, with known-benign members.
+        """
+        first = starts & ~held
+        first = first[(first.sum(axis=1) >= _FEWEST_FAR) & ((~first).sum(axis=1) >= _FEWEST_NEAR)]
+        groups = self.collapsing(np.tile(first, (len(sizes), 1)), np.repeat(sizes, len(first)), held)
+        return self._strongest(groups, held)
+
+    def from_groups(self, groups: Masks, held: Mask) -> tuple[Masks, Numbers]:
+        """The same, from groups that are themselves among them."""
+        return self._strongest(np.vstack([groups, self.collapsing(groups, groups.sum(axis=1), held)]), held)
+
+    def finer(self, groups: Masks, strengths: Numbers, held: Mask) -> tuple[Mask, float]:
+        """The strongest of these `groups` (m, n), and of those of about its size that it leads to."""
         if not len(groups):
             return np.zeros(len(held), dtype=bool), -np.inf
-        depths = self.cloud.planes(groups)[0] - self.cloud.by_chance(groups.sum(axis=1))
-        deepest = np.argsort(-depths, kind="stable")[: max(_FEWEST_CONTRASTED, _CONTRASTED // len(held))]
-        groups, depths = groups[deepest], depths[deepest]
-        strength = depths + np.array([contrast_of(self.products, far) for far in groups])
-        best = int(strength.argmax())
-        return groups[best], float(strength[best])
+        n, best = len(held), groups[0]
+        about = best.sum() + np.arange(-int(_FINER * n), int(_FINER * n) + 1, max(1, n // _FINEST))
+        about = about[(about >= _FEWEST_FAR) & (about <= n - max(_FEWEST_NEAR, int(self.anchors.sum())))]
+        others, theirs = self._strongest(self.collapsing(np.tile(best, (len(about), 1)), about, held), held)
+        if len(others) and theirs[0] > strengths[0]:
+            return others[0], float(theirs[0])
+        return best, float(strengths[0])
+
+    def collapsing(self, groups: Masks, size: NDArray[np.intp], held: Mask) -> Masks:
+        """The groups of `size` (m,) that `groups` (m, n) lead to, without those who are `held` (n,).
+
+        Each has the clients that are nearest to its plane's centre, as often as the plane is then fitted anew
+        (concentration steps; Rousseeuw and Van Driessen, Technometrics 1999).
+        """
+        for _ in range(_STEPS):
+            distances = np.where(held, np.inf, _mean([each.distances(groups) for each in self.rounds]))
+            groups = distances.argsort(axis=1, kind="stable").argsort(axis=1) < size[:, None]
+        return groups
+
+    def _strongest(self, groups: Masks, held: Mask) -> tuple[Masks, Numbers]:
+        groups = np.unique(groups[(groups & self.anchors).any(axis=1) != held.any()], axis=0)
+        if not len(groups):
+            return groups, np.zeros(0)
+        depths = _mean([each.depths(groups) for each in self.rounds])
+        several = len(self.rounds) > 1
+        most = _CONTRASTED_TOGETHER if several else max(_FEWEST_CONTRASTED, _CONTRASTED // len(held))
+        deepest = np.argsort(-depths, kind="stable")[:most]
+        groups = groups[deepest]
+        contrasts = [_mean([np.array(each.contrast(group)) for each in self.rounds]) for group in groups]
+        strengths = depths[deepest] + np.array(contrasts)
+        order = np.argsort(-strengths, kind="stable")
+        return groups[order], strengths[order]
+
+
+def _beyond(found: tuple[Mask, float], rival: tuple[Mask, float], weight: float) -> tuple[Mask, float]:
+    """The group, and how much stronger it is than its rival; where there is none, it is its own."""
+    group, strength = found
+    if not group.any():
+        return found
+    return group, strength - weight * (rival[1] if np.isfinite(rival[1]) else strength)
+
+
+def _mean(rounds: Sequence[Numbers]) -> Numbers:
+    """Over the rounds that tell; this one always does."""
+    mean: Numbers = rounds[0] if len(rounds) == 1 else np.nanmean(rounds, axis=0)
+    return mean
+
+
+def _strongest_of_each_size(groups: Masks, strengths: Numbers) -> Masks:
+    """Of groups (m, n), the strongest first."""
+    sizes = groups.sum(axis=1)
+    return np.vstack([groups[sizes == size][:_OF_A_SIZE] for size in np.unique(sizes)])
 
 
 def _at_random(points: Numbers) -> Masks:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from encagg_cli.filters.anchored_views.cloud import Cloud
 from encagg_cli.filters.anchored_views.evidence import Evidence, weight_of_signs
 from encagg_cli.filters.anchored_views.reversal import reversed_group
 from encagg_cli.filters.anchored_views.ridge import shared_with
@@ -18,7 +19,7 @@ from encagg_cli.filters.anchored_views.views import (
     views_of,
     views_of_signs,
 )
-from encagg_cli.sketch import Gram, principal_coordinates
+from encagg_cli.sketch import Gram
 from encagg_cli.sketch.signs import SignCosines
 
 Numbers = NDArray[np.float64]
@@ -96,11 +97,13 @@ class Past:
 
     continuity   (n,) each upload's likeness to the client's own recent ones, NaN where it has none; None: not kept
     rounds       their cosines (n, n), NaN for who was not there: they tell who was on which side (evidence.py)
+    clouds       where the clients were on their principal axes (collapse.py)
     accused      (n,) masks whom one of them accused of being reversed; None: nobody
     """
 
     continuity: Numbers | None = None
     rounds: Sequence[Numbers] = ()
+    clouds: Sequence[Cloud] = ()
     accused: Mask | None = None
 
 
@@ -138,8 +141,8 @@ class Scene:
             self.look(alive)
             among = np.ix_(alive, alive)
             earlier = [cosines[among] for cosines in self.past.rounds]
-            axes = principal_coordinates(self.gram.deviations[among], len(alive))
-            self._evidence[key] = Evidence.of(self.telling[among], earlier, axes)
+            clouds = [Cloud.of(self.gram.deviations[among]), *(cloud.among(alive) for cloud in self.past.clouds)]
+            self._evidence[key] = Evidence.of(self.telling[among], earlier, clouds)
         return self._evidence[key]
 
     def views(self, alive: NDArray[np.intp], trusted: Mask) -> tuple[View, ...]:

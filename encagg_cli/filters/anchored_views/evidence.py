@@ -7,6 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from encagg_cli.filters.anchored_views.cloud import Cloud
 from encagg_cli.filters.anchored_views.parting import parting_loss, partings
 from encagg_cli.filters.anchored_views.ridge import around_mean
 from encagg_cli.filters.anchored_views.sides import explanations, loss_of
@@ -51,8 +52,8 @@ def weight_of_signs(signs: SignCosines, cosines: Numbers) -> float:
 class Evidence:
     """Cosines and losses of sides, (n, n) each, of this round, then of earlier ones; and what parts each.
 
-    Cosines are NaN for who was not there. `coordinates` (n, r) are those of this round's uploads on their principal
-    axes; none, where nobody asks who has collapsed (collapse.py).
+    Cosines are NaN for who was not there. `clouds` tell where the uploads lie on their principal axes; none, where
+    nobody asks who has collapsed (collapse.py).
 
     A round that tells little would water down what the others tell, were all weighed alike. The sum of logarithms of
     the losses would be the likelihood; near its optimum the weights of the rounds are one over their losses there, and
@@ -62,15 +63,14 @@ class Evidence:
     cosines: tuple[Numbers, ...]
     losses: tuple[Numbers, ...]
     quotients: tuple[Quotient, ...]
-    coordinates: Numbers
+    clouds: tuple[Cloud, ...]
 
     @classmethod
-    def of(cls, cosines: Numbers, earlier: Sequence[Numbers] = (), coordinates: Numbers | None = None) -> Self:
+    def of(cls, cosines: Numbers, earlier: Sequence[Numbers] = (), clouds: Sequence[Cloud] = ()) -> Self:
         """Of this round's cosines (n, n), and those of earlier rounds."""
         rounds = (cosines, *earlier)
-        coordinates = np.zeros((len(cosines), 0)) if coordinates is None else coordinates
         losses = tuple(loss_of(each) for each in rounds)
-        return cls(rounds, losses, tuple(parting_loss(each) for each in rounds), coordinates)
+        return cls(rounds, losses, tuple(parting_loss(each) for each in rounds), tuple(clouds))
 
     def together(self, anchors: Mask) -> tuple[Numbers, Numbers]:
         """(n, n) the losses of all rounds on average, and each round's weight; the `anchors` (n,) are known-benign."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.errors import UnusableInput
+from encagg_cli.filters.anchored_views.cloud import Cloud
 from encagg_cli.filters.memory import ClientMemory, unit_rows, vector_of
 
 Numbers = NDArray[np.float64]
@@ -73,19 +74,20 @@ class OwnHistory:
 
 @dataclass(frozen=True)
 class _Seen:
-    """A round that is remembered: its `clients`, their cosines, and whom of them it accused.
+    """A round that is remembered: its `clients`, their cosines, where they were, and whom of them it accused.
 
     By a search of its own (`searched`), which clears the others, or because earlier rounds had.
     """
 
     clients: list[str]
     cosines: NDArray[np.float32]
+    cloud: Cloud
     accused: frozenset[str]
     searched: bool
 
 
 class SidesHistory:
-    """The last `rounds` rounds' cosines of the updates' signs, and whom each accused.
+    """The last `rounds` rounds' cosines of the updates' signs, where its clients were, and whom each accused.
 
     Among the clients that were accepted or found reversed in it: whoever was rejected for something else has no part in
     what the others share. Rounds of more than 512 such clients are not remembered.
@@ -95,12 +97,12 @@ class SidesHistory:
         self.rounds = rounds
         self._seen: list[_Seen] = []
 
-    def rounds_of(self, clients: Sequence[str]) -> list[Numbers]:
-        """The cosines (n, n) of the remembered rounds, the oldest first, NaN for whom of the `clients` was not there.
+    def rounds_of(self, clients: Sequence[str]) -> tuple[list[Numbers], list[Cloud]]:
+        """The cosines (n, n) of the remembered rounds, and their clouds, the oldest first.
 
-        Rounds in which none of them was are left out.
+        NaN for whom of the `clients` was not there. Rounds in which none of them was are left out.
         """
-        earlier = []
+        earlier, clouds = [], []
         for seen in self._seen:
             place = {client: index for index, client in enumerate(seen.clients)}
             index = np.array([place.get(client, -1) for client in clients], dtype=np.intp)
@@ -108,7 +110,8 @@ class SidesHistory:
             if not absent.all():
                 known = seen.cosines[np.ix_(index, index)].astype(np.float64)
                 earlier.append(np.where(absent | absent[:, None], np.nan, known))
-        return earlier
+                clouds.append(seen.cloud.among(index))
+        return earlier, clouds
 
     def accused(self, clients: Sequence[str]) -> Mask:
         """(n,) who of these `clients` was accused of being reversed by more remembered rounds than cleared it."""
@@ -119,14 +122,17 @@ class SidesHistory:
                 balance.subtract(client for client in seen.clients if client not in seen.accused)
         return np.array([balance[client] > 0 for client in clients], dtype=bool)
 
-    def remember(self, clients: Sequence[str], cosines: Numbers, accused: Mask, *, searched: bool) -> None:
+    def remember(
+        self, clients: Sequence[str], cosines: Numbers, deviations: Numbers, accused: Mask, *, searched: bool
+    ) -> None:
         """Take note of a round, and forget the oldest; the `accused` (n,) were reversed.
 
+        `deviations` (n, n) are the inner products of the uploads relative to any origin; `cosines` (n, n), of signs.
         Those not accused, though they be rejected less clearly, are cleared by a round that `searched` and found some.
         """
         if 0 < len(clients) <= _MOST_CLIENTS:
             found = frozenset(client for client, yes in zip(clients, accused, strict=True) if yes)
-            self._add(_Seen(list(clients), cosines.astype(np.float32), found, searched))
+            self._add(_Seen(list(clients), cosines.astype(np.float32), Cloud.of(deviations), found, searched))
 
     def _add(self, seen: _Seen) -> None:
         self._seen = [*self._seen, seen][-self.rounds :]
@@ -136,6 +142,8 @@ class SidesHistory:
         for index, seen in enumerate(self._seen):
             state[f"sides_{index}"] = json.dumps(seen.clients)
             state[f"sides_sign_cosines_{index}"] = seen.cosines
+            state[f"sides_points_{index}"] = seen.cloud.points
+            state[f"sides_ridge_{index}"] = np.array([seen.cloud.ridge])
             state[f"sides_accused_{index}"] = json.dumps(sorted(seen.accused))
             state[f"sides_searched_{index}"] = np.array([float(seen.searched)])
         return state
@@ -152,7 +160,12 @@ class SidesHistory:
             clients = json.loads(state[f"sides_{index}"])
             cosines = vector_of(state, f"sides_sign_cosines_{index}", owner, (len(clients), len(clients)))
             searched = vector_of(state, f"sides_searched_{index}", owner, (1,))
-            if cosines is None or searched is None or f"sides_accused_{index}" not in state:
+            points = vector_of(state, f"sides_points_{index}", owner, (len(clients), None))
+            ridge = vector_of(state, f"sides_ridge_{index}", owner, (1,))
+            if cosines is None or points is None or ridge is None or searched is None:
+                raise UnusableInput(f"the state of {owner} does not say where its clients were")
+            if f"sides_accused_{index}" not in state:
                 raise UnusableInput(f"the state of {owner} does not say which side its clients were on")
             found = frozenset(json.loads(state[f"sides_accused_{index}"]))
-            self._add(_Seen(clients, cosines.astype(np.float32), found, bool(searched[0])))
+            cloud = Cloud(points, float(ridge[0]))
+            self._add(_Seen(clients, cosines.astype(np.float32), cloud, found, bool(searched[0])))

@@ -55,9 +55,9 @@ class AnchoredViews(Filter):
        and the one without the known-benign is rejected, if it is beyond chance and beyond any rival (parting.py).
        Where neither is certain, what they found is weighed together with how far the group falls short of what the
        others share (contrast.py); then a group is rejected that has no spread where the others have most of theirs
-       (collapse.py). Sides and populations are looked at in this round, and in the last `history` rounds together
-       (evidence.py). Who was clearly reversed in one of those is rejected without a search, as long as it has little
-       of what all share.
+       (collapse.py). Sides, populations and who has collapsed are looked at in this round, and in the last `history`
+       rounds together (evidence.py). Who was clearly reversed in one of those is rejected without a search, as long as
+       it has little of what all share.
     5. Again from 2, with a higher bar, until nothing stands out.
 
     How clear is clear enough follows from `alpha`, by null distributions measured once (detector.py), and for sides and
@@ -141,14 +141,15 @@ class AnchoredViews(Filter):
         if not self.history:
             return Past()
         continuity = self._own.continuity(sketch.clients, sketch[self._projection()].rows)
-        return Past(continuity, self._sides.rounds_of(sketch.clients), self._sides.accused(sketch.clients))
+        return Past(continuity, *self._sides.rounds_of(sketch.clients), self._sides.accused(sketch.clients))
 
     def _remember(self, sketch: RoundSketch, scene: Scene, found: Findings) -> None:
         self._own.remember(sketch.clients, sketch[self._projection()].rows, ~found.rejected)
         on_a_side = np.flatnonzero(~found.rejected | (found.reason == "reversed"))
         cosines = scene.telling[np.ix_(on_a_side, on_a_side)]
         clients = [sketch.clients[index] for index in on_a_side]
-        self._sides.remember(clients, cosines, found.accused[on_a_side], searched=found.searched)
+        deviations = scene.gram.deviations[np.ix_(on_a_side, on_a_side)]
+        self._sides.remember(clients, cosines, deviations, found.accused[on_a_side], searched=found.searched)
 
     def _plane(self, found: Findings) -> Numbers:
         views = found.first_views

@@ -8,11 +8,11 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from encagg_cli.filters.anchored_views.collapse import collapsed
+from encagg_cli.filters.anchored_views.collapse import Collapse
 from encagg_cli.filters.anchored_views.contrast import candidates, contrasted, deviations_apart
 from encagg_cli.filters.anchored_views.evidence import Evidence
 from encagg_cli.filters.anchored_views.parting import parted
-from encagg_cli.filters.anchored_views.ridge import alike, shared_with
+from encagg_cli.filters.anchored_views.ridge import shared_with
 from encagg_cli.filters.anchored_views.sharing import INNOCENT_TODAY, Sharing, is_little
 from encagg_cli.filters.anchored_views.sides import Sides, common_part
 from encagg_cli.filters.anchored_views.signs import Quotient
@@ -25,7 +25,8 @@ _NATS_WITH_PAST: Final = 3.0
 _LATER: Final = 3.0  # how many more once somebody has been rejected
 _CLEAR: Final = 4.0  # nats by which a group's being on the other side must be clearer than what parts the known-benign
 _CONTRASTED: Final = 13.0  # nats by which a group must be stronger than what parts the known-benign (contrast.py)
-_COLLAPSED: Final = 3.4  # strength from which a group has collapsed (collapse.py)
+_COLLAPSED: Final = 3.4  # strength from which a group has collapsed (collapse.py), in this round
+_COLLAPSED_TOGETHER: Final = 1.7  # in all rounds
 _COLLAPSED_STRICTER: Final = 0.25  # more of it for every nat by which `alpha` is less than .02
 _STRONGER: Final = 1.5  # times as strong, a group need have no more than far less of what is shared than the others
 _STILL_APART: Final = 1.0  # standard deviations by which all accused have less of what is shared
@@ -70,9 +71,10 @@ def reversed_group(
     This round is looked at by itself, for those who began today, and together with the past, where today does not say
     otherwise. With those who are certain to be on the other side goes their group, as the clearer of the two tells it;
     where nobody is certain, a group may be, or may stand out in all respects together (contrast.py) or have collapsed
-    (collapse.py; neither once somebody has been rejected), or may be a population of its own (parting.py), if `groups`
-    is asked for. What this round says by itself against the past does not count unless `today_alone` is asked for, too.
-    Of those `accused` (n,) by earlier rounds, who still opposes the rest goes with them.
+    (collapse.py, in this round or in all; neither once somebody has been rejected), or may be a population of its own
+    (parting.py), if `groups` is asked for. What this round says by itself against the past does not count unless
+    `today_alone` is asked for, too. Of those `accused` (n,) by earlier rounds, who still opposes the rest goes with
+    them.
     """
     telling = _Telling.of(evidence, anchors)
     group = telling.group(alpha, later=later, groups=groups, today_alone=today_alone)
@@ -128,7 +130,7 @@ class _Telling:
             if not group.any() and not later:
                 group = self._contrasted(_CONTRASTED + 2.0 * stricter)
             if not group.any() and not later:
-                group = self._collapsed(_COLLAPSED + _COLLAPSED_STRICTER * stricter)
+                group = self._collapsed(_COLLAPSED_STRICTER * stricter)
             if not group.any():
                 group = parted(self.evidence.cosines, self._parting, self.anchors, alpha, later=later)
         return group
@@ -149,18 +151,22 @@ class _Telling:
     def _contrast(self) -> tuple[Mask, float]:
         return contrasted(self.evidence.cosines[0], self.told_by[0][0], self.evidence.quotients[0])
 
-    def _collapsed(self, required: float) -> Mask:
-        group, strength = self._collapse
-        if strength < required:
-            return np.zeros_like(group)
-        sharing = Sharing.of(self.evidence.cosines[:1], ~group, group)
-        return group & sharing.guilty & sharing.little
+    def _collapsed(self, stricter: float) -> Mask:
+        found = self._collapse
+        for group, strength, required, rounds in (
+            (found.group, found.strength, _COLLAPSED, self.evidence.cosines[:1]),
+            (found.together, found.strength_together, _COLLAPSED_TOGETHER, self.evidence.cosines),
+        ):
+            if strength >= required + stricter:
+                sharing = Sharing.of(rounds, ~group, group)
+                if sharing.little:
+                    return group & sharing.guilty
+        return np.zeros_like(found.group)
 
     @cached_property
-    def _collapse(self) -> tuple[Mask, float]:
-        cosines, coordinates = self.evidence.cosines[0], self.evidence.coordinates
+    def _collapse(self) -> Collapse:
         starts = candidates(self.told_by[0][0], self.evidence.quotients[0]) < 0
-        return collapsed(coordinates, alike(cosines), starts, self.anchors)
+        return Collapse.of(self.evidence.clouds, self.evidence.cosines, starts, self.anchors)
 
 
 def _flipped_lately(group: Mask, evidence: Evidence, weights: Numbers) -> Mask:

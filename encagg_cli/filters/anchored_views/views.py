@@ -53,12 +53,13 @@ def views_of(gram: Gram, alive: NDArray[np.intp]) -> tuple[View, ...]:
     axis = principal_coordinates(gram.deviations[among], 1)[:, 0]
     np.fill_diagonal(cosines, 0.0)
     likeness = 0.5 * np.log(np.maximum((cosines**2).mean(axis=1), _TINY**2))
+    # Short uploads are near each other, honest or not, where the long ones are clipped; who colludes is alike, too.
     # A client that differs from all others makes an axis by itself, on which it is far off whoever it is: it takes two.
     # And the axis is chosen among many as the one on which clients differ most: honest classes part there by chance. Of
     # the updates as they are, it is that of few large ones, of honest clients with rare data as well: they still share.
     return (
         View("likeness", likeness, "unrelated", "colluding"),
-        View("neighbour distance", neighbour, "colluding", "distant"),
+        View("neighbour distance", neighbour, "", "distant"),
         View("unexplained part", _log(gram.norms[alive] * np.sqrt(share)), "colluding", "unrelated"),
         View("unexplained share", _log_of_share(share), "colluding", "unrelated"),
         View("principal axis", axis, "separate", "separate", fewest=2, bar=_CHOSEN, most_shared=_FAINT),

@@ -6,7 +6,8 @@ from scipy.linalg import eigh
 
 from encagg_cli import filters
 from encagg_cli.filters.anchored_views import collapse, reversal
-from encagg_cli.filters.anchored_views.collapse import Cloud, collapsed, drawn_in
+from encagg_cli.filters.anchored_views.cloud import Cloud, drawn_in
+from encagg_cli.filters.anchored_views.collapse import Collapse, _Round, _Search
 from encagg_cli.filters.anchored_views.contrast import contrast_of
 from encagg_cli.filters.anchored_views.evidence import Evidence
 from encagg_cli.filters.anchored_views.reversal import reversed_group
@@ -16,6 +17,7 @@ from encagg_cli.sketch import principal_coordinates
 
 N, D, K = 50, 600, 5
 ANCHORS, ATTACKERS = np.arange(N) < K, np.arange(N) >= 30
+NOBODY = np.zeros(N, dtype=bool)
 NO_STARTS = np.zeros((0, N), dtype=bool)
 
 
@@ -28,22 +30,37 @@ def honest_updates(seed: int, clients: int = N) -> np.ndarray:
     return step + places @ axes + 1.5 * random.standard_normal((clients, D))
 
 
-def hidden(updates: np.ndarray, attackers: np.ndarray, times: float = 2.0) -> np.ndarray:
-    """Attackers go to the mean within the principal plane, and reverse it outside (EnCAgg, eqs. 56-57)."""
+def hidden(updates: np.ndarray, attackers: np.ndarray, times: float = 2.0, kept: float = 0.0) -> np.ndarray:
+    """Attackers go to the mean within the principal plane, and reverse it outside (EnCAgg, eqs. 56-57).
+
+    But for a share that they have `kept` of what they are within it.
+    """
     mean = updates.mean(axis=0)
     plane = np.linalg.svd(updates - mean, full_matrices=False)[2][:2]
-    inside = (mean - updates) @ plane.T @ plane
+    inside = (1.0 - kept) * (mean - updates) @ plane.T @ plane
     outside = mean - plane.T @ (plane @ mean)
     return np.where(attackers[:, None], updates + inside - times * outside, updates)
+
+
+def cosines_of(updates: np.ndarray) -> np.ndarray:
+    gram = updates @ updates.T
+    size = np.sqrt(np.diag(gram))
+    return gram / np.outer(size, size)
+
+
+def collapse_of(*rounds: np.ndarray, anchors: np.ndarray = ANCHORS, starts: np.ndarray = NO_STARTS) -> Collapse:
+    starts = starts if starts.shape[1] == len(anchors) else np.zeros((0, len(anchors)), dtype=bool)
+    clouds = [Cloud.of(updates @ updates.T) for updates in rounds]
+    return Collapse.of(clouds, [cosines_of(updates) for updates in rounds], starts, anchors)
 
 
 def found(
     updates: np.ndarray, anchors: np.ndarray = ANCHORS, starts: np.ndarray = NO_STARTS
 ) -> tuple[np.ndarray, float]:
-    gram = updates @ updates.T
-    size = np.sqrt(np.diag(gram))
-    starts = starts if starts.shape[1] == len(updates) else np.zeros((0, len(updates)), dtype=bool)
-    return collapsed(principal_coordinates(gram, len(updates)), alike(gram / np.outer(size, size)), starts, anchors)
+    """In one round."""
+    collapse = collapse_of(updates, anchors=anchors, starts=starts)
+    assert (collapse.together.any(), collapse.strength_together) == (False, -np.inf)
+    return collapse.group, collapse.strength
 
 
 def test_a_plane_is_that_of_the_largest_quotients_of_variances():
@@ -75,7 +92,8 @@ def test_a_step_takes_those_nearest_to_the_centre_of_the_plane(steps: int, monke
     monkeypatch.setattr(collapse, "_STEPS", steps)
     random = np.random.default_rng(1)
     cloud, starts = Cloud(random.standard_normal((N, 6)), 0.1), random.random((2, N)) < 0.4
-    groups = cloud.collapsing(starts, np.array([12, 20]), ANCHORS)
+    search = _Search([_Round(cloud, np.eye(N))], ANCHORS)
+    groups = search.collapsing(starts, np.array([12, 20]), ANCHORS)
     for group, start, size in zip(groups, starts, (12, 20), strict=True):
         expected = start
         for _ in range(steps):
@@ -115,9 +133,7 @@ def test_who_hides_in_the_principal_plane_is_found_and_honest_rounds_have_nobody
 
 def test_the_strength_is_what_it_says(monkeypatch: pytest.MonkeyPatch):
     updates = hidden(honest_updates(0), ATTACKERS)
-    gram = updates @ updates.T
-    size = np.sqrt(np.diag(gram))
-    products, coordinates = alike(gram / np.outer(size, size)), drawn_in(principal_coordinates(gram, N))
+    products, coordinates = alike(cosines_of(updates)), drawn_in(principal_coordinates(updates @ updates.T, N))
     cloud = Cloud(coordinates[:, :16], 0.1 * float(np.median(coordinates.var(axis=0))))
 
     def strength(far: np.ndarray) -> float:
@@ -160,10 +176,57 @@ def test_it_takes_no_more_than_twenty_clients():
 
 
 def test_neither_order_nor_scale_of_the_clients_matters():
-    updates, order = hidden(honest_updates(3), ATTACKERS), np.random.default_rng(0).permutation(N)
-    (group, strength), (turned, again) = found(updates), found(1e-9 * updates[order], ANCHORS[order])
-    assert np.array_equal(group[order], turned)
-    assert again == pytest.approx(strength, abs=1e-6)
+    rounds = [hidden(honest_updates(seed), ATTACKERS) for seed in (3, 4)]
+    order = np.random.default_rng(0).permutation(N)
+    as_they_are = collapse_of(*rounds)
+    turned = collapse_of(*(1e-9 * updates[order] for updates in rounds), anchors=ANCHORS[order])
+    assert np.array_equal(as_they_are.group[order], turned.group)
+    assert np.array_equal(as_they_are.together[order], turned.together)
+    strengths = [(each.strength, each.strength_together) for each in (as_they_are, turned)]
+    assert strengths[1] == pytest.approx(strengths[0], abs=1e-6)
+
+
+def test_rounds_together_tell_what_one_leaves_open():
+    """Attackers who keep a part of what they differ in: who they are stands out in no round, and in all together."""
+    starts = np.roll(ATTACKERS, -3)[None]
+    for first in (0, 10):
+        honest = [honest_updates(seed) for seed in range(first, first + 4)]
+        attacked = collapse_of(*(hidden(updates, ATTACKERS, kept=0.2) for updates in honest), starts=starts)
+        assert attacked.strength < 3.4
+        assert attacked.strength_together > 1.7 > 1.5 > collapse_of(*honest, starts=starts).strength_together
+        assert (attacked.together == ATTACKERS).mean() > 0.8
+
+
+@pytest.mark.parametrize(("known_benign", "told"), [(2, False), (3, True)])
+def test_rounds_together_are_not_asked_with_two_known_benign(known_benign: int, told: bool):
+    rounds = [hidden(honest_updates(seed), ATTACKERS) for seed in range(2)]
+    collapse = collapse_of(*rounds, anchors=np.arange(N) < known_benign)
+    assert np.isfinite(collapse.strength)
+    assert np.isfinite(collapse.strength_together) == told
+
+
+def test_the_strength_together_is_the_mean_of_the_rounds_that_tell(monkeypatch: pytest.MonkeyPatch):
+    """One knows everybody, one half of the clients, one too few to tell."""
+    rounds = [hidden(honest_updates(seed), ATTACKERS) for seed in range(3)]
+    there = [np.arange(N) >= 0, np.arange(N) % 2 == 0, np.arange(N) < 15]
+    places = [np.where(present, np.cumsum(present) - 1, -1) for present in there]
+    clouds = [
+        Cloud.of(updates[present] @ updates[present].T).among(index)
+        for updates, present, index in zip(rounds, there, places, strict=True)
+    ]
+    cosines = [
+        np.where(np.outer(present, present), cosines_of(updates), np.nan)
+        for updates, present in zip(rounds, there, strict=True)
+    ]
+    monkeypatch.setattr(collapse, "_RIVAL_TOGETHER", 0.0)
+    measured = Collapse.of(clouds, cosines, np.roll(ATTACKERS, -1)[None], ANCHORS)
+    strengths = []
+    for updates, present in zip(rounds[:2], there, strict=False):
+        far, cloud = measured.together[present], Cloud.of(updates[present] @ updates[present].T)
+        depth = cloud.planes(far[None])[0][0] - cloud.by_chance(far.sum()[None])[0]
+        strengths.append(depth + contrast_of(alike(cosines_of(updates[present])), far))
+    assert measured.strength_together == pytest.approx(np.mean(strengths))
+    assert (measured.together == ATTACKERS).mean() > 0.9
 
 
 def test_nobody_has_collapsed_where_it_could_not_be_told():
@@ -194,24 +257,28 @@ def test_updates_of_few_parameters_do_no_harm():
 
 
 def test_the_filter_looks_at_the_principal_axes_of_the_updates(monkeypatch: pytest.MonkeyPatch):
-    updates, seen = honest_updates(0).astype(np.float32), []
+    rounds, seen = [honest_updates(seed).astype(np.float32) for seed in range(2)], []
 
-    def collapsed_(coordinates: np.ndarray, *_: object) -> tuple[np.ndarray, float]:
-        seen.append(coordinates)
-        return np.zeros(N, dtype=bool), -np.inf
+    def collapse_(clouds: list[Cloud], *_: object) -> Collapse:
+        seen.append(clouds)
+        return Collapse(NOBODY, -np.inf, NOBODY, -np.inf)
 
-    monkeypatch.setattr(reversal, "collapsed", collapsed_)
-    filters.get("anchored-views").decide(updates, trusted=range(K))
-    centred = updates - updates.mean(axis=0, dtype=np.float64)
-    expected = np.linalg.svd(centred, full_matrices=False)[1] ** 2
-    centred_again = seen[0] - seen[0].mean(axis=0)
-    assert (centred_again**2).sum(axis=0)[:20] == pytest.approx(expected[:20], rel=1e-4)
+    monkeypatch.setattr(Collapse, "of", collapse_)
+    method = filters.get("anchored-views")
+    for updates in rounds:
+        method.decide(updates, trusted=range(K))
+    centred = rounds[1] - rounds[1].mean(axis=0, dtype=np.float64)
+    axes, lengths, _ = np.linalg.svd(centred, full_matrices=False)
+    order = sorted(range(N), key=str)  # the clients have their rows for names
+    expected = drawn_in(axes * lengths)[order, :16]
+    assert [len(clouds) for clouds in seen] == [1, 2]
+    for cloud, of in ((seen[1][0], expected), (seen[0][0], seen[1][1].points)):
+        points = cloud.points * np.sign((cloud.points * of).sum(axis=0))
+        assert points == pytest.approx(of, abs=1e-3 * np.abs(of).max())
 
 
 def rejected(updates: np.ndarray, *, alpha: float = 0.02, later: bool = False) -> np.ndarray:
-    gram = updates @ updates.T
-    size = np.sqrt(np.diag(gram))
-    evidence = Evidence.of(gram / np.outer(size, size), coordinates=principal_coordinates(gram, N))
+    evidence = Evidence.of(cosines_of(updates), clouds=[Cloud.of(updates @ updates.T)])
     return reversed_group(evidence, ANCHORS, alpha, later=later).group
 
 
@@ -233,15 +300,17 @@ def test_it_finds_who_no_other_search_is_certain_of_unless_somebody_was_rejected
 
 
 @pytest.mark.usefixtures("nothing_else")
-@pytest.mark.parametrize(("strength", "alpha", "yes"), [(3.3, 0.02, False), (3.5, 0.02, True), (3.5, 0.002, False)])
+@pytest.mark.parametrize(("strength", "alpha", "yes"), [(-0.1, 0.02, False), (0.1, 0.02, True), (0.1, 0.002, False)])
+@pytest.mark.parametrize("today", [True, False])
 def test_a_group_must_be_stronger_the_less_may_be_lost(
-    strength: float, alpha: float, yes: bool, monkeypatch: pytest.MonkeyPatch
+    today: bool, strength: float, alpha: float, yes: bool, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(reversal, "collapsed", lambda *_: (ATTACKERS, strength))
+    clear = (ATTACKERS, 3.4 + strength, NOBODY, -np.inf) if today else (NOBODY, -np.inf, ATTACKERS, 1.7 + strength)
+    monkeypatch.setattr(Collapse, "of", lambda *_: Collapse(*clear))
     assert rejected(hidden(honest_updates(4), ATTACKERS), alpha=alpha).any() == yes
 
 
 @pytest.mark.usefixtures("nothing_else")
 def test_who_shares_what_all_share_may_lie_where_it_will(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(reversal, "collapsed", lambda *_: (ATTACKERS, 99.0))
+    monkeypatch.setattr(Collapse, "of", lambda *_: Collapse(ATTACKERS, 99.0, ATTACKERS, 99.0))
     assert not rejected(honest_updates(4)).any()

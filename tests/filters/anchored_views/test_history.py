@@ -8,6 +8,7 @@ import pytest
 from encagg_cli import filters
 from encagg_cli.errors import UnusableInput, UsageError
 from encagg_cli.filters.anchored_views import reversal
+from encagg_cli.filters.anchored_views.cloud import Cloud
 from encagg_cli.filters.anchored_views.history import OwnHistory, SidesHistory
 
 N, K, D = 30, 4, 200
@@ -116,28 +117,40 @@ def cosines_of(n: int, seed: int) -> np.ndarray:
 def test_cosines_of_the_last_rounds_are_kept_for_whom_they_know():
     history, rounds = SidesHistory(2), [cosines_of(8, seed) for seed in range(3)]
     for cosines in rounds:
-        history.remember(list("abcdefgh"), cosines, np.zeros(8, dtype=bool), searched=False)
-    history.remember([], np.zeros((0, 0)), NOBODY, searched=False)  # a round of which nobody is left
-    second, third = history.rounds_of(["b", "z", "a"])
+        history.remember(list("abcdefgh"), cosines, cosines, np.zeros(8, dtype=bool), searched=False)
+    history.remember([], np.zeros((0, 0)), np.zeros((0, 0)), NOBODY, searched=False)  # a round of which nobody is left
+    second, third = history.rounds_of(["b", "z", "a"])[0]
     for past, cosines in ((second, rounds[1]), (third, rounds[2])):
         assert past[0, 2] == cosines[1, 0]
         assert past[0, 0] == cosines[1, 1]
         assert np.isnan(past[1]).all()
         assert np.isnan(past[:, 1]).all()
-    assert history.rounds_of(["y", "z"]) == []
+    assert history.rounds_of(["y", "z"]) == ([], [])
+
+
+def test_where_clients_were_is_kept_for_whom_it_knows():
+    history, gram = SidesHistory(2), cosines_of(20, 0)
+    names = [chr(ord("a") + index) for index in range(20)]
+    history.remember(names, gram, gram, np.zeros(20, dtype=bool), searched=False)
+    history.remember(names[:17], gram[:17, :17], gram[:17, :17], np.zeros(17, dtype=bool), searched=False)
+    clouds = history.rounds_of(["b", "z", "a"])[1]
+    assert clouds[0].points[[0, 2]] == pytest.approx(Cloud.of(gram).points[[1, 0]])
+    assert clouds[0].there.tolist() == [True, False, True]
+    assert not clouds[1].there.any()  # five axes: too few
 
 
 def test_a_round_too_large_to_keep_is_not():
     history = SidesHistory(2)
     nobody = np.zeros(513, dtype=bool)
-    history.remember([str(index) for index in range(513)], np.zeros((513, 513)), nobody, searched=False)
-    assert history.rounds_of(["1"]) == []
+    nothing = np.zeros((513, 513))
+    history.remember([str(index) for index in range(513)], nothing, nothing, nobody, searched=False)
+    assert history.rounds_of(["1"]) == ([], [])
 
 
 def test_who_was_clearly_reversed_is_accused_as_long_as_the_round_is_remembered():
     history = SidesHistory(2)
     for found in ([3], [2], []):
-        history.remember(list("abcd"), cosines_of(4, 0), np.isin(np.arange(4), found), searched=False)
+        history.remember(list("abcd"), cosines_of(4, 0), np.eye(4), np.isin(np.arange(4), found), searched=False)
         if found == [2]:
             assert history.accused(["d", "a", "z", "c"]).tolist() == [True, False, False, True]
     assert history.accused(["d", "a", "z", "c"]).tolist() == [False, False, False, True]
@@ -149,7 +162,7 @@ def test_who_was_accused_is_cleared_by_as_many_rounds_that_found_others():
 
     def remember(clients: str, found: str, *, searched: bool) -> None:
         here = np.array([client in found for client in clients])
-        history.remember(list(clients), cosines_of(len(clients), 0), here, searched=searched)
+        history.remember(list(clients), cosines_of(len(clients), 0), np.eye(len(clients)), here, searched=searched)
 
     remember("abcde", "cde", searched=True)
     remember("abcde", "c", searched=False)  # whom earlier rounds had accused: nobody was looked for
@@ -161,17 +174,21 @@ def test_who_was_accused_is_cleared_by_as_many_rounds_that_found_others():
 
 def test_sides_survive_in_a_state():
     history, other = SidesHistory(3), SidesHistory(3)
-    history.remember(list("abcdefgh"), cosines_of(8, 0), np.arange(8) == 7, searched=True)
-    history.remember(["b"], np.ones((1, 1)), np.zeros(1, dtype=bool), searched=False)
+    names = [chr(ord("a") + index) for index in range(20)]
+    history.remember(names, cosines_of(20, 0), cosines_of(20, 1), np.arange(20) == 7, searched=True)
+    history.remember(["b"], np.ones((1, 1)), np.ones((1, 1)), np.zeros(1, dtype=bool), searched=False)
     other.restore(history.state(), "it")
     for kept, again in zip(history.rounds_of(["a", "b"]), other.rounds_of(["a", "b"]), strict=True):
-        assert np.array_equal(kept, again, equal_nan=True)
+        for one, its in zip(kept, again, strict=True):
+            if isinstance(one, Cloud):
+                one, its = np.append(one.points, one.ridge), np.append(its.points, its.ridge)
+            assert np.array_equal(one, its, equal_nan=True)
     assert other.accused(["g", "h"]).tolist() == [False, True]
     assert [seen.searched for seen in other._seen] == [True, False]
-    for missing in ("sides_sign_cosines_1", "sides_accused_1", "sides_searched_0"):
+    for missing in ("sign_cosines_1", "accused_1", "searched_0", "points_0", "ridge_1"):
         damaged = history.state()
-        del damaged[missing]
-        with pytest.raises(UnusableInput, match="which side"):
+        del damaged[f"sides_{missing}"]
+        with pytest.raises(UnusableInput, match=r"where its clients|which side"):
             other.restore(damaged, "it")
     with pytest.raises(UnusableInput, match="other settings"):
         SidesHistory(4).restore(history.state(), "it")
