@@ -163,9 +163,9 @@ class SidesHistory:
             points = vector_of(state, f"sides_points_{index}", owner, (len(clients), None))
             ridge = vector_of(state, f"sides_ridge_{index}", owner, (1,))
             if cosines is None or points is None or ridge is None or searched is None:
-                raise UnusableInput(f"the state of {owner} does not say where its clients were")
+                raise UnusableInput(f"the state of {owner} does not say where its clients were", hint=_AFRESH)
             if f"sides_accused_{index}" not in state:
-                raise UnusableInput(f"the state of {owner} does not say which side its clients were on")
+                raise UnusableInput(f"the state of {owner} does not say which side its clients were on", hint=_AFRESH)
             found = frozenset(json.loads(state[f"sides_accused_{index}"]))
             cloud = Cloud(points, float(ridge[0]))
             self._add(_Seen(clients, cosines.astype(np.float32), cloud, found, bool(searched[0])))
