@@ -121,7 +121,7 @@ def test_chance_is_that_of_rounds_with_as_much_spread():
     assert measured[0] == measured[2] < measured[1]  # smaller groups collapse further
 
 
-@pytest.mark.parametrize("share", [0.3, 0.45, 0.6])
+@pytest.mark.parametrize("share", [0.2, 0.3, 0.45, 0.6])
 def test_who_hides_in_the_principal_plane_is_found_and_honest_rounds_have_nobody(share: float):
     attackers = np.arange(N) >= N - round(share * N)
     rounds = [honest_updates(seed) for seed in range(6)]
