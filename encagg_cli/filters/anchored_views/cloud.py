@@ -33,7 +33,7 @@ class Cloud:
 
     points: Numbers
     ridge: float
-    _chance: dict[int, float] = field(default_factory=dict)
+    _chance: dict[int, float] = field(default_factory=dict, init=False, repr=False, compare=False)  # by size
 
     @classmethod
     def of(cls, deviations: Numbers) -> Self:
