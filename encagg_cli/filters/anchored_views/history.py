@@ -20,6 +20,7 @@ _COUNTER: Final = "rounds_seen"
 _WINDOW: Final = "sides_rounds"
 _OTHER_SETTINGS: Final = "the state of {owner} was made with other settings"
 _AFRESH: Final = "another --state file starts afresh"
+_LARGEST: Final = 1e100  # that a state may hold: of uploads, which are float32 at most, squares are finite, too
 _MOST_CLIENTS: Final = 512  # of a remembered round: its cosines are a matrix of that size
 
 
@@ -164,6 +165,8 @@ class SidesHistory:
             ridge = vector_of(state, f"sides_ridge_{index}", owner, (1,))
             if cosines is None or points is None or ridge is None or searched is None:
                 raise UnusableInput(f"the state of {owner} does not say where its clients were", hint=_AFRESH)
+            if not all((np.abs(values) <= _LARGEST).all() for values in (cosines, points, ridge)):
+                raise UnusableInput(f"the state of {owner} is damaged: no clients can have been there", hint=_AFRESH)
             if f"sides_accused_{index}" not in state:
                 raise UnusableInput(f"the state of {owner} does not say which side its clients were on", hint=_AFRESH)
             found = frozenset(json.loads(state[f"sides_accused_{index}"]))

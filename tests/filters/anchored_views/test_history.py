@@ -1,5 +1,6 @@
 """What clients uploaded lately, and what follows from it."""
 
+import copy
 import json
 
 import numpy as np
@@ -190,6 +191,15 @@ def test_sides_survive_in_a_state():
         del damaged[f"sides_{missing}"]
         with pytest.raises(UnusableInput, match=r"where its clients|which side"):
             other.restore(damaged, "it")
+    for name, value in (("points_0", np.nan), ("points_1", 1e200)):
+        damaged = copy.deepcopy(history.state())
+        damaged[f"sides_{name}"] = np.full((len(damaged[f"sides_{name}"]), 1), value)
+        with pytest.raises(UnusableInput, match="damaged"):
+            other.restore(damaged, "it")
+    damaged = copy.deepcopy(history.state())
+    damaged["sides_sign_cosines_0"][0, 0] = np.nan
+    with pytest.raises(UnusableInput, match="damaged"):
+        other.restore(damaged, "it")
     with pytest.raises(UnusableInput, match="other settings"):
         SidesHistory(4).restore(history.state(), "it")
 
