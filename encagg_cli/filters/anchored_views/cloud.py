@@ -1,4 +1,15 @@
-"""Where a round's clients lie on its principal axes, and how far a group has collapsed there."""
+"""Where a round's clients lie on its principal axes, and who has nothing of what honest clients differ in most.
+
+EnCAgg looks at the plane in which updates differ most, and whoever means to pass uploads there what the mean of all is
+(its adaptive attack, eqs. 56-57), and does its harm elsewhere. But honest clients lie apart in that plane, each by its
+own data: a group that hides there has collapsed into one point, and that gives it away. Nor does it take the plane to
+know it: of all planes, the one in which the spread of those near is largest beside that of the group tells how far a
+group has collapsed (Fisher's discriminant, of spreads instead of means).
+
+Honest classes collapse, too: who has nothing of two classes does not differ along the axis from one to the other. Such
+axes are seldom those of the largest spread, so that it also counts how much of what those near differ in lies in the
+plane.
+"""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -57,18 +68,23 @@ class Cloud:
         present: Mask = ~np.isnan(self.points[:, 0])
         return present
 
-    def planes(self, far: Masks) -> tuple[Numbers, Numbers]:
-        """For each group (m, n), how far it has collapsed, (m,), and the distances from the near mean, (m, n).
+    def collapse(self, far: Masks) -> Numbers:
+        """(m,) how much further than by chance the groups (m, n) have collapsed: no unit, the same in any federation.
+
+        `depths` less those of as large groups in rounds by chance.
+        """
+        return self.depths(far) - self.by_chance(far[:, self.there].sum(axis=1))
+
+    def depths(self, far: Masks) -> Numbers:
+        """(m,) how far each group (m, n) has collapsed.
 
         In the plane in which the variances, of those near to the group's around the near mean, have the largest
         quotients: the mean of their logarithms, and as a share, how much of the near variance that any plane can hold
-        lies in this one. Distances are squared, in near variances.
+        lies in this one.
         """
-        points = self.points[self.there]
-        q = points.shape[1]
+        points, far = self.points[self.there], far[:, self.there]
+        q, near = points.shape[1], ~far
         squares = (points[:, :, None] * points[:, None, :]).reshape(-1, q * q)
-        everybody, far = np.full(far.shape, np.nan), far[:, self.there]
-        near = ~far
         counts = near.sum(axis=1)[:, None]
         means = near @ points / counts
         spread_near = (near @ squares / counts).reshape(-1, q, q) - means[:, :, None] * means[:, None, :]
@@ -81,14 +97,12 @@ class Cloud:
         half = np.linalg.solve(root, spread_near + ridge)
         quotients, axes = np.linalg.eigh(np.linalg.solve(root, half.transpose(0, 2, 1)))
         directions = np.linalg.solve(root.transpose(0, 2, 1), axes[:, :, -_PLANE:])
-        seen = np.einsum("mqk,mql,mlk->mk", directions, spread_near, directions)
-        along = (points[None] - means[:, None]) @ directions
-        everybody[:, self.there] = (along**2 / np.maximum(seen, _TINY)[:, None]).sum(axis=2)
         orthonormal = np.linalg.qr(directions)[0]
         held = np.einsum("mqk,mql,mlk->m", orthonormal, spread_near, orthonormal)
         largest = np.linalg.eigvalsh(spread_near)[:, -_PLANE:].sum(axis=1)
         share = held / np.maximum(largest, np.finfo(np.float64).tiny)
-        return np.log(quotients[:, -_PLANE:]).mean(axis=1) + _HELD * share, everybody
+        depths: Numbers = np.log(quotients[:, -_PLANE:]).mean(axis=1) + _HELD * share
+        return depths
 
     def by_chance(self, sizes: NDArray[np.intp]) -> Numbers:
         """(len(sizes),) how far groups of these sizes have collapsed in rounds by chance, with as much spread."""
@@ -99,7 +113,7 @@ class Cloud:
             random = np.random.default_rng(n)
             far = np.arange(n) < missing[:, None]
             drawn = [
-                Cloud(random.standard_normal((n, q)) * points.std(axis=0), self.ridge).planes(far)[0]
+                Cloud(random.standard_normal((n, q)) * points.std(axis=0), self.ridge).depths(far)
                 for _ in range(_DRAWS)
             ]
             self._chance.update(zip(missing.tolist(), np.mean(drawn, axis=0).tolist(), strict=True))

@@ -11,6 +11,7 @@ from encagg_cli.filters.anchored_views.evidence import Evidence, weight_of_signs
 from encagg_cli.filters.anchored_views.reversal import reversed_group
 from encagg_cli.filters.anchored_views.ridge import shared_with
 from encagg_cli.filters.anchored_views.split import anchored_split
+from encagg_cli.filters.anchored_views.standing import Outlook
 from encagg_cli.filters.anchored_views.views import (
     FEWEST,
     View,
@@ -97,7 +98,7 @@ class Past:
 
     continuity   (n,) each upload's likeness to the client's own recent ones, NaN where it has none; None: not kept
     rounds       their cosines (n, n), NaN for who was not there: they tell who was on which side (evidence.py)
-    clouds       where the clients were on their principal axes (collapse.py)
+    clouds       where the clients were on their principal axes (cloud.py)
     accused      (n,) masks whom one of them accused of being reversed; None: nobody
     """
 
@@ -235,7 +236,8 @@ def _cut(
 ) -> bool:
     """Reject the group that stands out most among `alive`; False where none stands out enough."""
     later = bool(found.rejected.any())
-    required = required_gain(alpha * by_chance_apart(int(trusted.sum())), len(alive)) * (_LATER if later else 1.0)
+    ordinary = required_gain(alpha * by_chance_apart(int(trusted.sum())), len(alive))
+    required = ordinary * (_LATER if later else 1.0)
     strongest, group, reason = 0.0, alive[:0], ""
     views = scene.views(alive, trusted)
     for view in views:
@@ -253,7 +255,8 @@ def _cut(
             strongest, group, reason = evidence, members, view.high if split.high else view.low
     if not found.first_views and len(alive) == len(trusted):
         found.first_views = {view.name: view.values for view in views}
-    if searches.sides and strongest < _CLEAR and _reversed(scene, alive, trusted, alpha, found, searches, later=later):
+    outlook = Outlook(views, ordinary)
+    if searches.sides and strongest < _CLEAR and _reversed(scene, alive, outlook, trusted, alpha, found, searches):
         return True
     if strongest > 1.0:
         found.reject(group, reason, strongest)
@@ -263,12 +266,11 @@ def _cut(
 def _reversed(
     scene: Scene,
     alive: NDArray[np.intp],
+    outlook: Outlook,
     trusted: Mask,
     alpha: float,
     found: Findings,
     searches: Searches,
-    *,
-    later: bool,
 ) -> bool:
     """Reject those who oppose the rest as a group; False where nobody does."""
     evidence = scene.evidence(alive)
@@ -277,7 +279,8 @@ def _reversed(
         evidence,
         trusted[alive],
         alpha,
-        later=later,
+        outlook=outlook,
+        later=bool(found.rejected.any()),
         groups=searches.groups,
         today_alone=searches.today_alone,
         accused=None if accused is None else accused[alive],

@@ -53,7 +53,7 @@ class Evidence:
     """Cosines and losses of sides, (n, n) each, of this round, then of earlier ones; and what parts each.
 
     Cosines are NaN for who was not there. `clouds` tell where the uploads lie on their principal axes; none, where
-    nobody asks who has collapsed (collapse.py).
+    nobody asks who has collapsed there (cloud.py).
 
     A round that tells little would water down what the others tell, were all weighed alike. The sum of logarithms of
     the losses would be the likelihood; near its optimum the weights of the rounds are one over their losses there, and

@@ -53,11 +53,11 @@ class AnchoredViews(Filter):
        against it, so that the side of each is predicted best from the signs of the others (sides.py). Who is on the
        other side in every good explanation is rejected. Where nobody is, all clients are parted in two populations,
        and the one without the known-benign is rejected, if it is beyond chance and beyond any rival (parting.py).
-       Where neither is certain, what they found is weighed together with how far the group falls short of what the
-       others share (contrast.py); then a group is rejected that has no spread where the others have most of theirs
-       (collapse.py). Sides, populations and who has collapsed are looked at in this round, and in the last `history`
-       rounds together (evidence.py). Who was clearly reversed in one of those is rejected without a search, as long as
-       it has little of what all share.
+       Where neither is certain, every group that a search or a view has found is weighed by all that is known of it
+       (standing.py): how far it falls short of what the others share, how little it spreads where they do most, how
+       clearly it stands apart in a view, and how well it is told as a population. All this is looked at in this round,
+       and in the last `history` rounds together (evidence.py). Who was clearly reversed in one of those is rejected
+       without a search, as long as it has little of what all share.
     5. Again from 2, with a higher bar, until nothing stands out.
 
     How clear is clear enough follows from `alpha`, by null distributions measured once (detector.py), and for sides and

@@ -70,7 +70,7 @@ def parted(rounds: Sequence[Numbers], quotient: Quotient, anchors: Mask, alpha: 
     sharing = Sharing.of(rounds, signs[0] > 0, far)
     stricter, times = 2.0 * float(np.log(0.02 / alpha)), 1.0 + _LATER * later
     for_sharing = _SHARING * float(np.clip(sharing.mean, 0.0, 1.0))
-    if gains[0] - _gain_of_rivals(quotient, anchors) < times * _BEYOND_RIVALS + stricter + for_sharing:
+    if gains[0] - gain_of_rivals(quotient, anchors) < times * _BEYOND_RIVALS + stricter + for_sharing:
         return nobody
     for_reverse = _SHARING * float(np.clip(sharing.mean, _LEAST_SHARE, 0.0))
     if gains[0] - gain_by_chance(quotient, anchors) < times * _BEYOND_CHANCE + stricter + for_sharing + for_reverse:
@@ -96,7 +96,7 @@ def gain_by_chance(quotient: Quotient, held: Mask) -> float:
     return float(np.mean(best))
 
 
-def _gain_of_rivals(quotient: Quotient, anchors: Mask) -> float:
+def gain_of_rivals(quotient: Quotient, anchors: Mask) -> float:
     """Nats of the best parting that has known-benign clients on either side; none: minus infinity."""
     gains, signs = partings(quotient, np.zeros(len(anchors), dtype=bool))
     rivals = np.abs(signs[:, anchors].sum(axis=1)) < anchors.sum()

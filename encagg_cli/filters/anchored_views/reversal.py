@@ -8,14 +8,13 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from encagg_cli.filters.anchored_views.collapse import Collapse
-from encagg_cli.filters.anchored_views.contrast import candidates, contrasted, deviations_apart
 from encagg_cli.filters.anchored_views.evidence import Evidence
 from encagg_cli.filters.anchored_views.parting import parted
 from encagg_cli.filters.anchored_views.ridge import shared_with
-from encagg_cli.filters.anchored_views.sharing import INNOCENT_TODAY, Sharing, is_little
+from encagg_cli.filters.anchored_views.sharing import INNOCENT_TODAY, Sharing, deviations_apart, is_little
 from encagg_cli.filters.anchored_views.sides import Sides, common_part
 from encagg_cli.filters.anchored_views.signs import Quotient
+from encagg_cli.filters.anchored_views.standing import NO_VIEWS, Outlook, standing_out
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -24,11 +23,7 @@ _NATS: Final = 4.0  # by which all explanations without a client's reversal must
 _NATS_WITH_PAST: Final = 3.0
 _LATER: Final = 3.0  # how many more once somebody has been rejected
 _CLEAR: Final = 4.0  # nats by which a group's being on the other side must be clearer than what parts the known-benign
-_CONTRASTED: Final = 13.0  # nats by which a group must be stronger than what parts the known-benign (contrast.py)
-_COLLAPSED: Final = 3.4  # strength from which a group has collapsed (collapse.py), in this round
-_COLLAPSED_TOGETHER: Final = 1.7  # in all rounds
-_COLLAPSED_STRICTER: Final = 0.25  # more of it for every nat by which `alpha` is less than .02
-_STRONGER: Final = 1.5  # times as strong, a group need have no more than far less of what is shared than the others
+_STANDING_OUT: Final = 6.5  # strength from which a group stands out (standing.py)
 _STILL_APART: Final = 1.0  # standard deviations by which all accused have less of what is shared
 _CERTAIN: Final = 0.1  # of alpha, at which a group is accused in later rounds
 
@@ -61,6 +56,7 @@ def reversed_group(
     anchors: Mask,
     alpha: float,
     *,
+    outlook: Outlook = NO_VIEWS,
     later: bool,
     groups: bool = True,
     today_alone: bool = True,
@@ -70,13 +66,12 @@ def reversed_group(
 
     This round is looked at by itself, for those who began today, and together with the past, where today does not say
     otherwise. With those who are certain to be on the other side goes their group, as the clearer of the two tells it;
-    where nobody is certain, a group may be, or may stand out in all respects together (contrast.py) or have collapsed
-    (collapse.py, in this round or in all; neither once somebody has been rejected), or may be a population of its own
-    (parting.py), if `groups` is asked for. What this round says by itself against the past does not count unless
-    `today_alone` is asked for, too. Of those `accused` (n,) by earlier rounds, who still opposes the rest goes with
-    them.
+    where nobody is certain, a group may be, or may stand out in all respects together (standing.py; not once somebody
+    has been rejected), or may be a population of its own (parting.py), if `groups` is asked for. What this round says
+    by itself against the past does not count unless `today_alone` is asked for, too. Of those `accused` (n,) by earlier
+    rounds, who still opposes the rest goes with them. `outlook` has the views of the same clients.
     """
-    telling = _Telling.of(evidence, anchors)
+    telling = _Telling.of(evidence, anchors, outlook)
     group = telling.group(alpha, later=later, groups=groups, today_alone=today_alone)
     certain = np.zeros_like(group)
     if accused is not None and group.any():
@@ -99,16 +94,17 @@ class _Telling:
 
     evidence: Evidence
     anchors: Mask
+    outlook: Outlook
     told_by: tuple[tuple[Sides, tuple[Numbers, ...]], ...]
     weights: Numbers
 
     @classmethod
-    def of(cls, evidence: Evidence, anchors: Mask) -> Self:
+    def of(cls, evidence: Evidence, anchors: Mask, outlook: Outlook) -> Self:
         today = (Sides(evidence.losses[0], anchors), evidence.cosines[:1])
         if len(evidence.cosines) == 1:
-            return cls(evidence, anchors, (today,), np.ones(1))
+            return cls(evidence, anchors, outlook, (today,), np.ones(1))
         loss, weights = evidence.together(anchors)
-        return cls(evidence, anchors, (today, (Sides(loss, anchors), evidence.cosines)), weights)
+        return cls(evidence, anchors, outlook, (today, (Sides(loss, anchors), evidence.cosines)), weights)
 
     def group(self, alpha: float, *, later: bool, groups: bool, today_alone: bool) -> Mask:
         """(n,) who opposes the rest, where at most a share `alpha` of honest uploads may be lost; see above."""
@@ -128,9 +124,7 @@ class _Telling:
             if not group.any() or (group & opposed).any():
                 group |= opposed
             if not group.any() and not later:
-                group = self._contrasted(_CONTRASTED + 2.0 * stricter)
-            if not group.any() and not later:
-                group = self._collapsed(_COLLAPSED_STRICTER * stricter)
+                group = self._standing_out(_STANDING_OUT + stricter)
             if not group.any():
                 group = parted(self.evidence.cosines, self._parting, self.anchors, alpha, later=later)
         return group
@@ -139,34 +133,18 @@ class _Telling:
     def _parting(self) -> Quotient:
         return self.evidence.parting(self.anchors)
 
-    def _contrasted(self, required: float) -> Mask:
-        group, nats = self._contrast
-        if nats < required:
+    def _standing_out(self, required: float) -> Mask:
+        group, strength = self._standing
+        if strength < required:
             return np.zeros_like(group)
-        sharing = Sharing.of(self.evidence.cosines[:1], ~group, group)
-        strong = sharing.far_less and nats >= _STRONGER * required
-        return group & sharing.guilty & (sharing.little or strong)
+        return group & Sharing.of(self.evidence.cosines, ~group, group).guilty
 
     @cached_property
-    def _contrast(self) -> tuple[Mask, float]:
-        return contrasted(self.evidence.cosines[0], self.told_by[0][0], self.evidence.quotients[0])
-
-    def _collapsed(self, stricter: float) -> Mask:
-        found = self._collapse
-        for group, strength, required, rounds in (
-            (found.group, found.strength, _COLLAPSED, self.evidence.cosines[:1]),
-            (found.together, found.strength_together, _COLLAPSED_TOGETHER, self.evidence.cosines),
-        ):
-            if strength >= required + stricter:
-                sharing = Sharing.of(rounds, ~group, group)
-                if sharing.little:
-                    return group & sharing.guilty
-        return np.zeros_like(found.group)
-
-    @cached_property
-    def _collapse(self) -> Collapse:
-        starts = candidates(self.told_by[0][0], self.evidence.quotients[0]) < 0
-        return Collapse.of(self.evidence.clouds, self.evidence.cosines, starts, self.anchors)
+    def _standing(self) -> tuple[Mask, float]:
+        evidence = self.evidence
+        sides = [each for each, _ in self.told_by]
+        quotients = (evidence.quotients[0], self._parting)
+        return standing_out(evidence.cosines, evidence.clouds, sides, quotients, self.outlook, self.anchors)
 
 
 def _flipped_lately(group: Mask, evidence: Evidence, weights: Numbers) -> Mask:

@@ -35,6 +35,7 @@ from encagg_cli.filters.anchored_views.signs import Quotient, independent, searc
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Masks = NDArray[np.bool_]
 
 _FRIENDSHIP: Final = 0.1  # weight of friends
 _RELATION: Final = 3  # power of the cosine: how much more a clear relation says than a faint one
@@ -132,6 +133,17 @@ class Sides:
         if not len(rivals):
             rivals = np.where(np.eye(n, dtype=bool)[self.anchors], -sides, sides)
         return sides < 0, 0.5 * independent(n) * float(np.log(_values(self.loss, rivals).min() / best))
+
+    def clearer_than_rivals(self, groups: Masks) -> Numbers:
+        """(m,) by how many nats the other sides `groups` (m, n) are better than the best that parts the known-benign.
+
+        Infinity, where nothing does.
+        """
+        if not len(self.rivals):
+            return np.full(len(groups), np.inf)
+        own = _values(self.loss, np.where(groups, -1.0, 1.0))
+        clearer: Numbers = 0.5 * independent(len(self.loss)) * np.log(_values(self.loss, self.rivals).min() / own)
+        return clearer
 
     def _has_rival(self) -> bool:
         """Whether some explanation that parts the known-benign is at least as good."""

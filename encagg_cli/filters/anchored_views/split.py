@@ -53,6 +53,22 @@ def anchored_split(values: Numbers, trusted: Mask, *, low: bool, high: bool) -> 
     return best
 
 
+def gain_of(values: Numbers, far: Mask) -> float:
+    """The gain, as above, of splitting `values` (n,) between those `far` (n,) and the rest; minus infinity if none is.
+
+    The two may overlap: then it gains less.
+    """
+    near, n = ~far, len(values)
+    spread = float(values.std())
+    if not spread > 0 or near.sum() < _FEWEST_NEAR or not far.any():
+        return -np.inf
+    near_spread, far_spread = float(values[near].std()) / spread, float(values[far].std()) / spread
+    near_spread = max(near_spread, _NEAR_FLOOR * far_spread, float(_LEAST_SPREAD))
+    far_spread = max(far_spread, _FAR_FLOOR * near_spread)
+    shares = near.sum() / n, far.sum() / n
+    return float(near.sum() * np.log(shares[0] / near_spread) + far.sum() * np.log(shares[1] / far_spread))
+
+
 def _gains(ordered: Numbers, counts: NDArray[np.intp]) -> Numbers:
     """Likelihood gain of splitting off all but the first `counts` of the standardised values, for each such count."""
     n = len(ordered)

@@ -40,6 +40,10 @@ class View:
     bar: float = 1.0
     most_shared: float = np.inf
 
+    def is_high(self, group: Mask) -> bool:
+        """Whether the `group` (n,) lies higher than the others."""
+        return bool(self.values[group].mean() > self.values[~group].mean())
+
 
 def views_of(gram: Gram, alive: NDArray[np.intp]) -> tuple[View, ...]:
     """The views of the clients `alive` among themselves, whoever of them is known-benign."""

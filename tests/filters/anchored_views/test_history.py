@@ -255,7 +255,7 @@ def test_who_reverses_round_after_round_is_told_apart_in_the_end():
     without = np.array([wrong_over_rounds("anchored-views(history=0)", first) for first in (0, 10, 20)])
     assert np.array_equal(with_past[:, 0], without[:, 0])
     assert with_past[:, 2:].sum() <= 2
-    assert without[:, 2:].sum() > 10
+    assert without[:, 2:].sum() > 5
 
 
 def test_only_who_is_on_a_side_is_remembered_on_it():

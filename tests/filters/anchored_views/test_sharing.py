@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from encagg_cli.filters.anchored_views.sharing import Sharing
+from encagg_cli.filters.anchored_views.ridge import alike
+from encagg_cli.filters.anchored_views.sharing import Sharing, contrast_of
 
 N, D = 20, 300
 NEAR = np.arange(N) < 12
@@ -37,19 +38,6 @@ def test_nobody_is_cleared_by_what_the_whole_group_has():
     assert sharing.guilty[~NEAR].all()
 
 
-def test_a_group_has_far_less_where_each_of_the_others_has_far_more():
-    """A third of the step is not little by itself; and not far less, where one of the others has no more."""
-    third = np.where(NEAR, 1.0, 0.35)
-    sharing = Sharing.of([round_with(third, 0)], NEAR, ~NEAR)
-    assert 0.25 < sharing.mean < 0.5
-    assert sharing.least > 0.7
-    assert (sharing.little, sharing.far_less) == (False, True)
-    third[0] = 0.35
-    sharing = Sharing.of([round_with(third, 0)], NEAR, ~NEAR)
-    assert sharing.least < 0.6
-    assert (sharing.little, sharing.far_less) == (False, False)
-
-
 @pytest.mark.parametrize(("share", "little"), [(0.9, False), (0.4, False), (0.05, True), (-0.5, True)])
 def test_a_group_that_has_little_is_none_of_the_rest(share: float, little: bool):
     assert Sharing.of([round_with(np.where(NEAR, 1.0, share), 0)], NEAR, ~NEAR).little == little
@@ -70,3 +58,18 @@ def test_a_group_that_was_never_there_shares_in_full():
     nowhere = round_with(np.ones(N), 0)
     nowhere[~NEAR] = nowhere[:, ~NEAR] = np.nan
     assert Sharing.of([nowhere], NEAR, ~NEAR).mean == 1.0
+
+
+@pytest.mark.parametrize("share", [-1.0, 0.0, 0.8])
+def test_the_contrast_is_that_of_regressions_solved_anew_for_each_that_is_left_out(share: float):
+    products, near = alike(round_with(np.where(NEAR, 1.0, share), 2)), np.flatnonzero(NEAR)
+    ridge = np.median(np.linalg.eigvalsh(products[np.ix_(near, near)]))
+    has = np.empty(N)
+    for client in range(N):
+        others = near[near != client]
+        kernel = products[np.ix_(others, others)] + ridge * np.eye(len(others))
+        has[client] = products[client, others] @ np.linalg.solve(kernel, np.ones(len(others)))
+    spread = np.sqrt((has[~NEAR].std() ** 2 + has[NEAR].std() ** 2) / 2 + 0.01)
+    expected = (has[NEAR].mean() - has[~NEAR].mean()) / spread
+    assert contrast_of(products, ~NEAR) == pytest.approx(expected)
+    assert (expected > 3) == (share <= 0)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from encagg_cli.filters.anchored_views.split import anchored_split
+from encagg_cli.filters.anchored_views.split import anchored_split, gain_of
 
 
 def log_likelihood_gain(values: list[float], far: set[int]) -> float:
@@ -100,3 +100,20 @@ def test_the_gain_has_no_unit(scale, shift):
     assert other is not None
     assert other.gain == pytest.approx(one.gain, rel=1e-5, abs=1e-5)
     assert np.array_equal(one.far, other.far)
+
+
+@given(
+    st.lists(st.floats(-5, 5).map(lambda x: round(x, 3)), min_size=6, max_size=12, unique=True),
+    st.sets(st.integers(0, 11), min_size=1, max_size=3),
+)
+@settings(max_examples=100, deadline=None)
+def test_any_group_may_be_split_off_overlapping_or_not(values, far):
+    far = {client for client in far if client < len(values)} or {0}
+    mask = np.isin(np.arange(len(values)), list(far))
+    assert gain_of(np.array(values), mask) == pytest.approx(log_likelihood_gain(values, far), abs=1e-6)
+
+
+def test_a_split_gains_nothing_where_there_is_none():
+    values, nobody = np.arange(6.0), np.zeros(6, dtype=bool)
+    for axis, far in ((values, nobody), (np.ones(6), values > 4), (values, values > 1)):  # two are no near side
+        assert gain_of(axis, far) == -np.inf

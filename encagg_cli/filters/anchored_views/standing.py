@@ -1,0 +1,138 @@
+"""Which group stands out most, all that is known of it taken together?
+
+No single measure tells attackers from honest clients in every federation, and most that tell anything are beaten, each
+in its turn, by some honest class. But an honest group that looks odd in one respect seldom does in all, and attackers
+do. So whatever group a search has found (sides.py, parting.py), or a view (views.py), is weighed by four measures that
+know nothing of each other:
+
+- *contrast*: how far its uploads are from having what those of all others share (sharing.py);
+- *collapse*: how little they spread where honest clients do most (cloud.py);
+- *apart*: how much likelier than one population the view makes two in which the group stands apart most (split.py);
+- *parting*: how much better it is predicted from the uploads than the best group that parts the known-benign.
+
+The first two are averaged over all remembered rounds, and the last is of all of them together. The weights were fitted
+on scikit-learn's digits, by logistic regression.
+
+Where clients have next to nothing but two or three classes, these, too, stand out in all respects. But then some that
+part the known-benign are told better still, by their sides and by their partings: such groups do not count.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encagg_cli.filters.anchored_views.cloud import Cloud
+from encagg_cli.filters.anchored_views.parting import gain_of_rivals, partings
+from encagg_cli.filters.anchored_views.ridge import alike
+from encagg_cli.filters.anchored_views.sharing import contrast_of
+from encagg_cli.filters.anchored_views.sides import Sides
+from encagg_cli.filters.anchored_views.signs import Quotient
+from encagg_cli.filters.anchored_views.split import anchored_split, gain_of
+from encagg_cli.filters.anchored_views.views import View
+
+Numbers = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Masks = NDArray[np.bool_]
+
+_CONTRAST: Final = 2.0
+_COLLAPSE: Final = 0.8
+_APART: Final = 0.8
+_PARTING: Final = 0.17
+_BEST: Final = 6  # of each search, that are weighed
+_FEWEST_FAR: Final = 2
+_FEWEST_NEAR: Final = 6  # fewer, chosen for being alike, make anybody else look different
+_FAINTEST: Final = 0.3  # gain of a view's split, beside the gain required, from which its group is weighed
+_APART_BETWEEN: Final = (-2.0, 4.0)
+_PARTING_WITHIN: Final = 20.0
+_WORSE: Final = 1.0  # nats by which a group may be told worse than what parts the known-benign
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """The views of a round, and what a split of one must gain to be believed by itself."""
+
+    views: Sequence[View] = ()
+    required: float = 1.0
+
+    def groups(self, anchors: Mask) -> list[Mask]:
+        """(n,) each, who stands apart from the `anchors` (n,) in a view, if ever so faintly."""
+        splits = [anchored_split(view.values, anchors, low=bool(view.low), high=bool(view.high)) for view in self.views]
+        return [each.far for each in splits if each is not None and each.gain > _FAINTEST * self.required]
+
+    def apart(self, group: Mask) -> float:
+        """How much splitting off the `group` (n,) gains in the view where it gains most, beside what is required."""
+        gains = [gain_of(view.values, group) for view in self.views if (view.high if view.is_high(group) else view.low)]
+        return float(np.clip(max(gains, default=-np.inf) / self.required, *_APART_BETWEEN))
+
+
+NO_VIEWS: Final = Outlook()
+
+
+def standing_out(
+    cosines: Sequence[Numbers],
+    clouds: Sequence[Cloud],
+    sides: Sequence[Sides],
+    quotients: Sequence[Quotient],
+    outlook: Outlook,
+    anchors: Mask,
+) -> tuple[Mask, float]:
+    """(n,) the group that stands out most, without the `anchors` (n,), and how much; nobody, minus infinity: none does.
+
+    `cosines` (n, n) and `clouds` are of this round and earlier ones, NaN for who was not there; `sides` and `quotients`
+    of this round, and of all together, which come last. The strength has no unit.
+    """
+    found = [signs < 0 for each in sides for signs in each.choices[1][:_BEST]]
+    found += [signs < 0 for each in quotients for signs in partings(each, anchors)[1][:_BEST]]
+    groups = np.unique(np.array([*found, *outlook.groups(anchors)], dtype=bool).reshape(-1, len(anchors)), axis=0)
+    groups = groups[_are_told(groups)]
+    if not len(groups):
+        return np.zeros_like(anchors), -np.inf
+    parting = quotients[-1].gains(np.where(groups, -1.0, 1.0)) - gain_of_rivals(quotients[-1], anchors)
+    told = (parting > -_WORSE) | (sides[-1].clearer_than_rivals(groups) > -_WORSE)
+    if not told.any():
+        return np.zeros_like(anchors), -np.inf
+    groups, parting = groups[told], parting[told]
+    strength = (
+        _CONTRAST * _contrasts(cosines, groups)
+        + _COLLAPSE * _collapses(clouds, groups)
+        + _APART * np.array([outlook.apart(group) for group in groups])
+        + _PARTING * np.where(np.isfinite(parting), np.clip(parting, -_PARTING_WITHIN, _PARTING_WITHIN), 0.0)
+    )
+    best = int(strength.argmax())
+    return groups[best], float(strength[best])
+
+
+def _are_told(groups: Masks) -> Mask:
+    """(m,) which of the groups (m, n) have enough members, and enough others."""
+    far = groups.sum(axis=1)
+    told: Mask = (far >= _FEWEST_FAR) & (groups.shape[1] - far >= _FEWEST_NEAR)
+    return told
+
+
+def _contrasts(cosines: Sequence[Numbers], groups: Masks) -> Numbers:
+    """(m,) the contrast of each of the groups (m, n), on average over the rounds that tell of it; 0 where none does."""
+    total, rounds = np.zeros(len(groups)), np.zeros(len(groups))
+    for each in cosines:
+        there = np.flatnonzero(~np.isnan(np.diag(each)))
+        told = np.flatnonzero(_are_told(groups[:, there]))
+        if len(told):
+            products = alike(each[np.ix_(there, there)])
+            total[told] += [contrast_of(products, group) for group in groups[np.ix_(told, there)]]
+            rounds[told] += 1.0
+    mean: Numbers = total / np.maximum(rounds, 1.0)
+    return mean
+
+
+def _collapses(clouds: Sequence[Cloud], groups: Masks) -> Numbers:
+    """(m,) how much further than by chance each of the groups (m, n) has collapsed, on average; 0 where none tells."""
+    total, rounds = np.zeros(len(groups)), np.zeros(len(groups))
+    for cloud in clouds:
+        told = np.flatnonzero(_are_told(groups[:, cloud.there]))
+        if len(told):
+            total[told] += cloud.collapse(groups[told])
+            rounds[told] += 1.0
+    mean: Numbers = total / np.maximum(rounds, 1.0)
+    return mean

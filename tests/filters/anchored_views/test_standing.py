@@ -1,0 +1,214 @@
+"""Groups that stand out by all that is known of them together."""
+
+import numpy as np
+import pytest
+
+from encagg_cli.filters.anchored_views import reversal, standing
+from encagg_cli.filters.anchored_views.cloud import Cloud
+from encagg_cli.filters.anchored_views.evidence import Evidence
+from encagg_cli.filters.anchored_views.parting import parting_loss, partings
+from encagg_cli.filters.anchored_views.reversal import reversed_group
+from encagg_cli.filters.anchored_views.ridge import alike
+from encagg_cli.filters.anchored_views.sharing import contrast_of
+from encagg_cli.filters.anchored_views.sides import Sides, loss_of
+from encagg_cli.filters.anchored_views.split import gain_of
+from encagg_cli.filters.anchored_views.standing import NO_VIEWS, Outlook, standing_out
+from encagg_cli.filters.anchored_views.views import View
+from tests.filters.anchored_views.test_cloud import ATTACKERS, N, hidden, honest_updates
+
+K = 5
+ANCHORS = np.arange(N) < K
+NOBODY = np.zeros(N, dtype=bool)
+
+
+def cosines_of(updates: np.ndarray) -> np.ndarray:
+    gram = updates @ updates.T
+    size = np.sqrt(np.diag(gram))
+    return gram / np.outer(size, size)
+
+
+def found(
+    *rounds: np.ndarray, anchors: np.ndarray = ANCHORS, outlook: Outlook = NO_VIEWS, there: tuple[np.ndarray, ...] = ()
+) -> tuple[np.ndarray, float]:
+    """By rounds of updates (n, d), of which some clients may not have been `there`."""
+    everybody = np.ones(len(anchors), dtype=bool)
+    there = there or (everybody,) * len(rounds)
+    cosines, clouds = [], []
+    for updates, present in zip(rounds, there, strict=True):
+        cosines.append(np.where(np.outer(present, present), cosines_of(updates), np.nan))
+        place = np.where(present, np.cumsum(present) - 1, -1)
+        clouds.append(Cloud.of(updates[present] @ updates[present].T).among(place))
+    evidence = Evidence.of(cosines[0], cosines[1:], clouds)
+    sides = [Sides(evidence.losses[0], anchors), Sides(evidence.together(anchors)[0], anchors)]
+    quotients = [evidence.quotients[0], evidence.parting(anchors)]
+    return standing_out(evidence.cosines, clouds, sides, quotients, outlook, anchors)
+
+
+def view_of(values: np.ndarray, low: str = "low", high: str = "high") -> View:
+    return View("a view", values, low, high)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.45, 0.6])
+def test_attackers_stand_out_and_honest_groups_do_not(share: float):
+    """Who hides in the principal plane, and reverses what all share."""
+    attackers = np.arange(N) >= N - round(share * N)
+    rounds = [honest_updates(seed) for seed in range(4)]
+    groups, strengths = zip(*(found(hidden(updates, attackers)) for updates in rounds), strict=True)
+    assert np.mean([(group == attackers).mean() for group in groups]) > 0.95
+    assert min(strengths) > 6.5 > max(found(updates)[1] for updates in rounds)
+
+
+def test_the_strength_is_what_it_says():
+    updates = hidden(honest_updates(0), ATTACKERS)
+    values = np.random.default_rng(0).standard_normal(N) + 3.0 * ATTACKERS
+    outlook = Outlook([view_of(values), view_of(5.0 * ATTACKERS - values, high="")], required=8.0)
+    group, strength = found(updates, outlook=outlook)
+    assert np.array_equal(group, ATTACKERS)
+    cosines = cosines_of(updates)
+    quotient = parting_loss(cosines)
+    rivals = [row for row in partings(quotient, NOBODY)[1] if abs(row[ANCHORS].sum()) < K]
+    parting = quotient.gains(np.where(group, -1.0, 1.0)[None])[0] - quotient.gains(np.array(rivals)).max()
+    collapse = Cloud.of(updates @ updates.T).collapse(group[None])[0]
+    apart = gain_of(values, group) / 8.0
+    assert 0 < apart < 4
+    expected = 2.0 * contrast_of(alike(cosines), group) + 0.8 * collapse + 0.8 * apart + 0.17 * min(parting, 20.0)
+    assert strength == pytest.approx(expected)
+
+
+def test_contrast_and_collapse_are_means_over_the_rounds_that_tell(monkeypatch: pytest.MonkeyPatch):
+    """One knows everybody, one half of the clients, one too few to tell."""
+    monkeypatch.setattr(standing, "_PARTING", 0.0)
+    rounds = tuple(hidden(honest_updates(seed), ATTACKERS) for seed in range(3))
+    there = np.arange(N) >= 0, np.arange(N) % 2 == 0, (np.arange(N) < 3) | (np.arange(N) > 40)
+    group, strength = found(*rounds, there=there)
+    assert (group == ATTACKERS).mean() > 0.9
+    contrasts, collapses = [], []
+    for updates, present in zip(rounds[:2], there, strict=False):
+        of = updates[present]
+        contrasts.append(contrast_of(alike(cosines_of(of)), group[present]))
+        collapses.append(Cloud.of(of @ of.T).collapse(group[present][None])[0])
+    assert strength == pytest.approx(2.0 * np.mean(contrasts) + 0.8 * np.mean(collapses) - 0.8 * 2.0)
+
+
+def test_rounds_together_tell_what_one_leaves_open():
+    """Attackers who keep some of what all share, and of what they differ in."""
+    rounds = []
+    for honest in (honest_updates(seed) for seed in range(4)):
+        attacked = hidden(honest, ATTACKERS, kept=0.4)
+        rounds.append(np.where(ATTACKERS[:, None], attacked + 1.3 * honest.mean(axis=0), attacked))
+    assert max(found(updates)[1] for updates in rounds) < 6.5
+    group, strength = found(*rounds)
+    assert np.array_equal(group, ATTACKERS)
+    assert strength > 6.5
+
+
+def test_a_group_that_only_a_view_has_seen_is_weighed(monkeypatch: pytest.MonkeyPatch):
+    nothing = np.zeros((0, N))
+    monkeypatch.setattr(Sides, "choices", (np.zeros(0), nothing))
+    monkeypatch.setattr(standing, "partings", lambda *_: (np.zeros(0), nothing))
+    updates = hidden(honest_updates(1), ATTACKERS)
+    assert found(updates) == (pytest.approx(NOBODY), -np.inf)
+    values = np.random.default_rng(0).standard_normal(N) + 4.0 * ATTACKERS
+    group, strength = found(updates, outlook=Outlook([view_of(values)], required=8.0))
+    assert np.array_equal(group, ATTACKERS)
+    assert strength > 6.5
+
+
+def test_a_view_tells_of_the_sides_that_have_a_word():
+    values = np.random.default_rng(0).standard_normal(N) + 6.0 * ATTACKERS
+    for low, high, told in (("", "high", True), ("low", "high", True), ("low", "", False)):
+        outlook = Outlook([view_of(values, low, high)], required=5.0)
+        assert any(np.array_equal(group, ATTACKERS) for group in outlook.groups(ANCHORS)) == told
+        assert outlook.apart(ATTACKERS) == (pytest.approx(min(gain_of(values, ATTACKERS) / 5.0, 4.0)) if told else -2.0)
+    faint = Outlook([view_of(values)], required=gain_of(values, ATTACKERS) / 0.29)
+    assert not faint.groups(ANCHORS)
+    assert 0.28 < faint.apart(ATTACKERS) < 0.3
+
+
+@pytest.mark.parametrize(("parting", "sides", "counts"), [(-2.0, -2.0, False), (-0.5, -2.0, True), (-2.0, -0.5, True)])
+def test_what_is_told_worse_than_what_parts_the_known_benign_does_not_count(
+    parting: float, sides: float, counts: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """As where clients have next to nothing but two classes."""
+    updates = hidden(honest_updates(0), ATTACKERS)
+    quotient = parting_loss(cosines_of(updates))
+    own = quotient.gains(np.where(ATTACKERS, -1.0, 1.0)[None])[0]
+    monkeypatch.setattr(standing, "gain_of_rivals", lambda *_: own - parting)
+    monkeypatch.setattr(
+        Sides, "clearer_than_rivals", lambda _, groups: np.where((groups == ATTACKERS).all(1), sides, -9)
+    )
+    group, strength = found(updates)
+    assert np.array_equal(group, ATTACKERS) == counts
+    assert np.isfinite(strength) == counts
+
+
+def test_how_much_clearer_than_rivals_sides_are():
+    loss = loss_of(cosines_of(hidden(honest_updates(0), ATTACKERS)))
+    sides, signs = Sides(loss, ANCHORS), np.where(ATTACKERS, -1.0, 1.0)
+    rivals = [row @ loss @ row for row in sides.rivals]
+    expected = N / 2 * np.log(min(rivals) / (signs @ loss @ signs))
+    assert sides.clearer_than_rivals(ATTACKERS[None]) == pytest.approx([expected])
+    alone = Sides(loss, np.arange(N) == 0)  # one known-benign client cannot be parted
+    assert alone.clearer_than_rivals(ATTACKERS[None]).tolist() == [np.inf]
+
+
+def test_the_order_of_the_clients_does_not_matter():
+    rounds = [hidden(honest_updates(seed), ATTACKERS) for seed in (3, 4)]
+    order = np.random.default_rng(0).permutation(N)
+    values = np.random.default_rng(0).standard_normal(N) + 3.0 * ATTACKERS
+    group, strength = found(*rounds, outlook=Outlook([view_of(values)], 8.0))
+    turned, again = found(
+        *(updates[order] for updates in rounds), anchors=ANCHORS[order], outlook=Outlook([view_of(values[order])], 8.0)
+    )
+    assert np.array_equal(group[order], turned)
+    assert again == pytest.approx(strength, abs=1e-6)
+
+
+def test_nobody_stands_out_where_nobody_may():
+    updates = honest_updates(0)
+    for anchors in (~NOBODY, np.arange(N) > 0):
+        assert found(updates, anchors=anchors) == (pytest.approx(NOBODY), -np.inf)
+    few = np.arange(7) < 2
+    group, _ = found(updates[:7], anchors=few)
+    assert not group.any()  # two would leave five near
+
+
+def rejected(updates: np.ndarray, *, alpha: float = 0.02, later: bool = False) -> np.ndarray:
+    evidence = Evidence.of(cosines_of(updates), clouds=[Cloud.of(updates @ updates.T)])
+    return reversed_group(evidence, ANCHORS, alpha, later=later).group
+
+
+@pytest.fixture
+def nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other search finds anybody."""
+    monkeypatch.setattr(reversal, "parted", lambda *_, **__: NOBODY.copy())
+    monkeypatch.setattr(Sides, "flipped", lambda *_: NOBODY.copy())
+    monkeypatch.setattr(Sides, "opposed", lambda *_: (NOBODY, -np.inf))
+
+
+@pytest.mark.usefixtures("nothing_else")
+def test_it_finds_who_no_other_search_is_certain_of_unless_somebody_was_rejected_before():
+    updates = hidden(honest_updates(2), ATTACKERS)
+    assert rejected(updates).tolist() == ATTACKERS.tolist()
+    assert not rejected(updates, later=True).any()
+    assert not rejected(honest_updates(2)).any()
+
+
+@pytest.mark.usefixtures("nothing_else")
+@pytest.mark.parametrize(
+    ("strength", "alpha", "yes"), [(6.4, 0.02, False), (6.6, 0.02, True), (8.7, 0.002, False), (8.9, 0.002, True)]
+)
+def test_a_group_must_stand_out_more_the_less_may_be_lost(
+    strength: float, alpha: float, yes: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(reversal, "standing_out", lambda *_: (ATTACKERS, strength))
+    assert rejected(hidden(honest_updates(2), ATTACKERS), alpha=alpha).tolist() == (ATTACKERS & yes).tolist()
+
+
+@pytest.mark.usefixtures("nothing_else")
+def test_whom_this_round_clears_is_let_go(monkeypatch: pytest.MonkeyPatch):
+    """One of the attackers has stopped, whatever earlier rounds say."""
+    monkeypatch.setattr(reversal, "standing_out", lambda *_: (ATTACKERS, 99.0))
+    stopped = np.arange(N) == N - 1
+    updates = hidden(honest_updates(2), ATTACKERS & ~stopped)
+    assert rejected(updates).tolist() == (ATTACKERS & ~stopped).tolist()
