@@ -17,7 +17,7 @@ Where clients have next to nothing but two or three classes, these, too, stand o
 part the known-benign are told better still, by their sides and by their partings: such groups do not count.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -96,8 +96,8 @@ def standing_out(
         return np.zeros_like(anchors), -np.inf
     groups, parting = groups[told], parting[told]
     strength = (
-        _CONTRAST * _contrasts(cosines, groups)
-        + _COLLAPSE * _collapses(clouds, groups)
+        _CONTRAST * _on_average(groups, map(_contrasts, cosines))
+        + _COLLAPSE * _on_average(groups, ((cloud.there, cloud.collapse) for cloud in clouds))
         + _APART * np.array([outlook.apart(group) for group in groups])
         + _PARTING * np.where(np.isfinite(parting), np.clip(parting, -_PARTING_WITHIN, _PARTING_WITHIN), 0.0)
     )
@@ -112,27 +112,26 @@ def _are_told(groups: Masks) -> Mask:
     return told
 
 
-def _contrasts(cosines: Sequence[Numbers], groups: Masks) -> Numbers:
-    """(m,) the contrast of each of the groups (m, n), on average over the rounds that tell of it; 0 where none does."""
-    total, rounds = np.zeros(len(groups)), np.zeros(len(groups))
-    for each in cosines:
-        there = np.flatnonzero(~np.isnan(np.diag(each)))
-        told = np.flatnonzero(_are_told(groups[:, there]))
-        if len(told):
-            products = alike(each[np.ix_(there, there)])
-            total[told] += [contrast_of(products, group) for group in groups[np.ix_(told, there)]]
-            rounds[told] += 1.0
-    mean: Numbers = total / np.maximum(rounds, 1.0)
+def _on_average(groups: Masks, rounds: Iterable[tuple[Mask, Callable[[Masks], Numbers]]]) -> Numbers:
+    """(m,) the measure of each of the groups (m, n), on average over the rounds that tell of it; 0 where none does.
+
+    Of every round, who was there, (n,), and how groups measure in it.
+    """
+    total, count = np.zeros(len(groups)), np.zeros(len(groups))
+    for there, measured in rounds:
+        told = _are_told(groups[:, there])
+        if told.any():
+            total[told] += measured(groups[told])
+            count[told] += 1.0
+    mean: Numbers = total / np.maximum(count, 1.0)
     return mean
 
 
-def _collapses(clouds: Sequence[Cloud], groups: Masks) -> Numbers:
-    """(m,) how much further than by chance each of the groups (m, n) has collapsed, on average; 0 where none tells."""
-    total, rounds = np.zeros(len(groups)), np.zeros(len(groups))
-    for cloud in clouds:
-        told = np.flatnonzero(_are_told(groups[:, cloud.there]))
-        if len(told):
-            total[told] += cloud.collapse(groups[told])
-            rounds[told] += 1.0
-    mean: Numbers = total / np.maximum(rounds, 1.0)
-    return mean
+def _contrasts(cosines: Numbers) -> tuple[Mask, Callable[[Masks], Numbers]]:
+    there = ~np.isnan(np.diag(cosines))
+
+    def measured(groups: Masks) -> Numbers:
+        products = alike(cosines[np.ix_(there, there)])
+        return np.array([contrast_of(products, group) for group in groups[:, there]])
+
+    return there, measured

@@ -37,7 +37,8 @@ def found(
     for updates, present in zip(rounds, there, strict=True):
         cosines.append(np.where(np.outer(present, present), cosines_of(updates), np.nan))
         place = np.where(present, np.cumsum(present) - 1, -1)
-        clouds.append(Cloud.of(updates[present] @ updates[present].T).among(place))
+        those = updates[present] if present.any() else updates
+        clouds.append(Cloud.of(those @ those.T).among(place))
     evidence = Evidence.of(cosines[0], cosines[1:], clouds)
     sides = [Sides(evidence.losses[0], anchors), Sides(evidence.together(anchors)[0], anchors)]
     quotients = [evidence.quotients[0], evidence.parting(anchors)]
@@ -76,10 +77,10 @@ def test_the_strength_is_what_it_says():
 
 
 def test_contrast_and_collapse_are_means_over_the_rounds_that_tell(monkeypatch: pytest.MonkeyPatch):
-    """One knows everybody, one half of the clients, one too few to tell."""
+    """One knows everybody, one half of the clients, one too few to tell, and one nobody."""
     monkeypatch.setattr(standing, "_PARTING", 0.0)
-    rounds = tuple(hidden(honest_updates(seed), ATTACKERS) for seed in range(3))
-    there = np.arange(N) >= 0, np.arange(N) % 2 == 0, (np.arange(N) < 3) | (np.arange(N) > 40)
+    rounds = tuple(hidden(honest_updates(seed), ATTACKERS) for seed in range(4))
+    there = np.arange(N) >= 0, np.arange(N) % 2 == 0, (np.arange(N) < 3) | (np.arange(N) > 40), NOBODY
     group, strength = found(*rounds, there=there)
     assert (group == ATTACKERS).mean() > 0.9
     contrasts, collapses = [], []
