@@ -14,7 +14,7 @@ from encagg_cli.filters.anchored_views.ridge import shared_with
 from encagg_cli.filters.anchored_views.sharing import INNOCENT_TODAY, Sharing, deviations_apart, is_little
 from encagg_cli.filters.anchored_views.sides import Sides, common_part
 from encagg_cli.filters.anchored_views.signs import Quotient
-from encagg_cli.filters.anchored_views.standing import NO_VIEWS, Outlook, standing_out
+from encagg_cli.filters.anchored_views.standing import NO_VIEWS, Found, Outlook, standing_out
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -24,6 +24,8 @@ _NATS_WITH_PAST: Final = 3.0
 _LATER: Final = 3.0  # how many more once somebody has been rejected
 _CLEAR: Final = 4.0  # nats by which a group's being on the other side must be clearer than what parts the known-benign
 _STANDING_OUT: Final = 6.5  # strength from which a group stands out (standing.py)
+_HIDING: Final = 6.0  # and from which it hides
+_HIDING_STRICTER: Final = 0.25  # more of it for every nat by which `alpha` is less than .02
 _STILL_APART: Final = 1.0  # standard deviations by which all accused have less of what is shared
 _CERTAIN: Final = 0.1  # of alpha, at which a group is accused in later rounds
 
@@ -124,7 +126,7 @@ class _Telling:
             if not group.any() or (group & opposed).any():
                 group |= opposed
             if not group.any() and not later:
-                group = self._standing_out(_STANDING_OUT + stricter)
+                group = self._standing_out(stricter)
             if not group.any():
                 group = parted(self.evidence.cosines, self._parting, self.anchors, alpha, later=later)
         return group
@@ -133,14 +135,19 @@ class _Telling:
     def _parting(self) -> Quotient:
         return self.evidence.parting(self.anchors)
 
-    def _standing_out(self, required: float) -> Mask:
-        group, strength = self._standing
-        if strength < required:
-            return np.zeros_like(group)
-        return group & Sharing.of(self.evidence.cosines, ~group, group).guilty
+    def _standing_out(self, stricter: float) -> Mask:
+        (group, strength), (hidden, strength_hidden) = self._standing
+        if strength >= _STANDING_OUT + stricter:
+            return group & self._sharing(group).guilty
+        if strength_hidden >= _HIDING + _HIDING_STRICTER * stricter and self._sharing(hidden).little:
+            return hidden & self._sharing(hidden).guilty
+        return np.zeros_like(group)
+
+    def _sharing(self, group: Mask) -> Sharing:
+        return Sharing.of(self.evidence.cosines, ~group, group)
 
     @cached_property
-    def _standing(self) -> tuple[Mask, float]:
+    def _standing(self) -> tuple[Found, Found]:
         evidence = self.evidence
         sides = [each for each, _ in self.told_by]
         quotients = (evidence.quotients[0], self._parting)

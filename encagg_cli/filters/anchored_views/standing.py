@@ -14,7 +14,8 @@ The first two are averaged over all remembered rounds, and the last is of all of
 on scikit-learn's digits, by logistic regression.
 
 Where clients have next to nothing but two or three classes, these, too, stand out in all respects. But then some that
-part the known-benign are told better still, by their sides and by their partings: such groups do not count.
+part the known-benign are told better still, by their sides and by their partings: such groups do not count, unless they
+*hide*: contrast and collapse alone are as large in no honest group that has little of what the others share.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -36,6 +37,7 @@ from encagg_cli.filters.anchored_views.views import View
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Masks = NDArray[np.bool_]
+Found = tuple[Mask, float]  # a group (n,), and its strength
 
 _CONTRAST: Final = 2.0
 _COLLAPSE: Final = 0.8
@@ -78,31 +80,32 @@ def standing_out(
     quotients: Sequence[Quotient],
     outlook: Outlook,
     anchors: Mask,
-) -> tuple[Mask, float]:
-    """(n,) the group that stands out most, without the `anchors` (n,), and how much; nobody, minus infinity: none does.
+) -> tuple[Found, Found]:
+    """The group that stands out most, without the `anchors` (n,), and the one that hides most.
 
-    `cosines` (n, n) and `clouds` are of this round and earlier ones, NaN for who was not there; `sides` and `quotients`
-    of this round, and of all together, which come last. The strength has no unit.
+    Each (n,) with its strength, which has no unit; nobody, with minus infinity, where there is none. `cosines` (n, n)
+    and `clouds` are of this round and earlier ones, NaN for who was not there; `sides` and `quotients` of this round,
+    and of all together, which come last.
     """
     found = [signs < 0 for each in sides for signs in each.choices[1][:_BEST]]
     found += [signs < 0 for each in quotients for signs in partings(each, anchors)[1][:_BEST]]
     groups = np.unique(np.array([*found, *outlook.groups(anchors)], dtype=bool).reshape(-1, len(anchors)), axis=0)
     groups = groups[_are_told(groups)]
-    if not len(groups):
-        return np.zeros_like(anchors), -np.inf
+    contrast = _on_average(groups, map(_contrasts, cosines))
+    collapse = _on_average(groups, ((cloud.there, cloud.collapse) for cloud in clouds))
+    apart = np.array([outlook.apart(group) for group in groups])
     parting = quotients[-1].gains(np.where(groups, -1.0, 1.0)) - gain_of_rivals(quotients[-1], anchors)
     told = (parting > -_WORSE) | (sides[-1].clearer_than_rivals(groups) > -_WORSE)
-    if not told.any():
-        return np.zeros_like(anchors), -np.inf
-    groups, parting = groups[told], parting[told]
-    strength = (
-        _CONTRAST * _on_average(groups, map(_contrasts, cosines))
-        + _COLLAPSE * _on_average(groups, ((cloud.there, cloud.collapse) for cloud in clouds))
-        + _APART * np.array([outlook.apart(group) for group in groups])
-        + _PARTING * np.where(np.isfinite(parting), np.clip(parting, -_PARTING_WITHIN, _PARTING_WITHIN), 0.0)
-    )
-    best = int(strength.argmax())
-    return groups[best], float(strength[best])
+    parting = np.where(np.isfinite(parting), np.clip(parting, -_PARTING_WITHIN, _PARTING_WITHIN), 0.0)
+    weighed = _CONTRAST * contrast + _COLLAPSE * collapse + _APART * apart + _PARTING * parting
+    return _strongest(groups[told], weighed[told]), _strongest(groups, contrast + collapse)
+
+
+def _strongest(groups: Masks, strengths: Numbers) -> Found:
+    if not len(groups):
+        return np.zeros(groups.shape[1], dtype=bool), -np.inf
+    best = int(strengths.argmax())
+    return groups[best], float(strengths[best])
 
 
 def _are_told(groups: Masks) -> Mask:

@@ -1,5 +1,7 @@
 """Groups that stand out by all that is known of them together."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from encagg_cli.filters.anchored_views.ridge import alike
 from encagg_cli.filters.anchored_views.sharing import contrast_of
 from encagg_cli.filters.anchored_views.sides import Sides, loss_of
 from encagg_cli.filters.anchored_views.split import gain_of
-from encagg_cli.filters.anchored_views.standing import NO_VIEWS, Outlook, standing_out
+from encagg_cli.filters.anchored_views.standing import NO_VIEWS, Found, Outlook, standing_out
 from encagg_cli.filters.anchored_views.views import View
 from tests.filters.anchored_views.test_cloud import ATTACKERS, N, hidden, honest_updates
 
@@ -27,10 +29,10 @@ def cosines_of(updates: np.ndarray) -> np.ndarray:
     return gram / np.outer(size, size)
 
 
-def found(
+def both(
     *rounds: np.ndarray, anchors: np.ndarray = ANCHORS, outlook: Outlook = NO_VIEWS, there: tuple[np.ndarray, ...] = ()
-) -> tuple[np.ndarray, float]:
-    """By rounds of updates (n, d), of which some clients may not have been `there`."""
+) -> tuple[Found, Found]:
+    """Who stands out and who hides, by rounds of updates (n, d), of which some clients may not have been `there`."""
     everybody = np.ones(len(anchors), dtype=bool)
     there = there or (everybody,) * len(rounds)
     cosines, clouds = [], []
@@ -43,6 +45,10 @@ def found(
     sides = [Sides(evidence.losses[0], anchors), Sides(evidence.together(anchors)[0], anchors)]
     quotients = [evidence.quotients[0], evidence.parting(anchors)]
     return standing_out(evidence.cosines, clouds, sides, quotients, outlook, anchors)
+
+
+def found(*rounds: np.ndarray, **how: Any) -> Found:
+    return both(*rounds, **how)[0]
 
 
 def view_of(values: np.ndarray, low: str = "low", high: str = "high") -> View:
@@ -81,14 +87,16 @@ def test_contrast_and_collapse_are_means_over_the_rounds_that_tell(monkeypatch: 
     monkeypatch.setattr(standing, "_PARTING", 0.0)
     rounds = tuple(hidden(honest_updates(seed), ATTACKERS) for seed in range(4))
     there = np.arange(N) >= 0, np.arange(N) % 2 == 0, (np.arange(N) < 3) | (np.arange(N) > 40), NOBODY
-    group, strength = found(*rounds, there=there)
+    (group, strength), (hidden_, hiding) = both(*rounds, there=there)
     assert (group == ATTACKERS).mean() > 0.9
+    assert np.array_equal(hidden_, group)
     contrasts, collapses = [], []
     for updates, present in zip(rounds[:2], there, strict=False):
         of = updates[present]
         contrasts.append(contrast_of(alike(cosines_of(of)), group[present]))
         collapses.append(Cloud.of(of @ of.T).collapse(group[present][None])[0])
     assert strength == pytest.approx(2.0 * np.mean(contrasts) + 0.8 * np.mean(collapses) - 0.8 * 2.0)
+    assert hiding == pytest.approx(np.mean(contrasts) + np.mean(collapses))
 
 
 def test_rounds_together_tell_what_one_leaves_open():
@@ -138,9 +146,10 @@ def test_what_is_told_worse_than_what_parts_the_known_benign_does_not_count(
     monkeypatch.setattr(
         Sides, "clearer_than_rivals", lambda _, groups: np.where((groups == ATTACKERS).all(1), sides, -9)
     )
-    group, strength = found(updates)
+    (group, strength), (hiding, _) = both(updates)
     assert np.array_equal(group, ATTACKERS) == counts
     assert np.isfinite(strength) == counts
+    assert np.array_equal(hiding, ATTACKERS)
 
 
 def test_how_much_clearer_than_rivals_sides_are():
@@ -202,14 +211,34 @@ def test_it_finds_who_no_other_search_is_certain_of_unless_somebody_was_rejected
 def test_a_group_must_stand_out_more_the_less_may_be_lost(
     strength: float, alpha: float, yes: bool, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(reversal, "standing_out", lambda *_: (ATTACKERS, strength))
+    monkeypatch.setattr(reversal, "standing_out", lambda *_: ((ATTACKERS, strength), (NOBODY, -np.inf)))
     assert rejected(hidden(honest_updates(2), ATTACKERS), alpha=alpha).tolist() == (ATTACKERS & yes).tolist()
 
 
 @pytest.mark.usefixtures("nothing_else")
 def test_whom_this_round_clears_is_let_go(monkeypatch: pytest.MonkeyPatch):
     """One of the attackers has stopped, whatever earlier rounds say."""
-    monkeypatch.setattr(reversal, "standing_out", lambda *_: (ATTACKERS, 99.0))
+    monkeypatch.setattr(reversal, "standing_out", lambda *_: ((ATTACKERS, 99.0),) * 2)
     stopped = np.arange(N) == N - 1
     updates = hidden(honest_updates(2), ATTACKERS & ~stopped)
     assert rejected(updates).tolist() == (ATTACKERS & ~stopped).tolist()
+
+
+@pytest.mark.usefixtures("nothing_else")
+@pytest.mark.parametrize(("strength", "alpha", "yes"), [(5.9, 0.02, False), (6.1, 0.02, True), (6.5, 0.002, False)])
+@pytest.mark.parametrize("shared", [False, True])
+def test_who_hides_is_rejected_if_it_has_little_of_what_all_share(
+    strength: float, alpha: float, yes: bool, shared: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(reversal, "standing_out", lambda *_: ((NOBODY, -np.inf), (ATTACKERS, strength)))
+    updates = honest_updates(2) if shared else hidden(honest_updates(2), ATTACKERS)
+    assert rejected(updates, alpha=alpha).tolist() == (ATTACKERS & yes & (not shared)).tolist()
+
+
+def test_attackers_hide_and_honest_groups_do_not():
+    for seed in range(4):
+        updates = honest_updates(seed)
+        assert both(updates)[1][1] < 6.0
+        group, strength = both(hidden(updates, ATTACKERS))[1]
+        assert np.array_equal(group, ATTACKERS)
+        assert strength > 6.0
