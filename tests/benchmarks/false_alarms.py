@@ -1,18 +1,24 @@
 """How many honest uploads are lost where nobody attacks, by the number of clients and of known-benign ones.
 
-python -m tests.benchmarks.false_alarms [--clients 8 10 12 15 20] [--known-benign 2 3] [--draws 6] [--method METHOD]
+python -m tests.benchmarks.false_alarms [--clients 8 10 12 15 20] [--known-benign 2 3] [--draws 6] [--classes 10]
+    [--method METHOD]
 
 Trains honest federations of scikit-learn's digits (IID and Dirichlet; an MLP, a softmax regression and a CNN; FedAvg
 and one-batch FedSGD), and replays the method over rounds 1 to 10 of each, for several draws of known-benign clients.
 Prints the share of honest uploads lost, against the `alpha` that `anchored-views` is told, and what other
-methods lose (known-benign clients are never counted).
+methods lose (known-benign clients are never counted). With `--classes`, digits are told apart by their remainder only:
+of two classes, many clients have but one.
 """
 
 import argparse
 from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 
+from encagg_cli.federation import datasets
 from encagg_cli.federation.loop import Federation, as_source
 from encagg_cli.federation.setup import Setup
 from encagg_cli.federation.simulate import plain_mean
@@ -43,9 +49,20 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[8, 10, 12, 15, 20])
     parser.add_argument("--known-benign", type=int, nargs="+", default=[2, 3])
     parser.add_argument("--draws", type=int, default=6)
+    parser.add_argument("--classes", type=int, default=10, help="of the digits: their remainder by this")
     parser.add_argument("--method", default=SUBJECT, help="instead of anchored-views")
     parser.add_argument("--seed", type=int, default=11)
     options = parser.parse_args()
+    with patch.object(datasets, "load", lambda *_: digits_of(options.classes)):
+        measure(options)
+
+
+def digits_of(classes: int, load: Callable[[str], datasets.Dataset] = datasets.load) -> datasets.Dataset:
+    whole = load("digits")
+    return replace(whole, train_y=whole.train_y % classes, test_y=whole.test_y % classes, classes=classes)
+
+
+def measure(options: argparse.Namespace) -> None:
     methods = (options.method, *PEERS)
     print(f"{'clients':>7} {'known':>5}  {options.method:>28} {'/ alpha':>7}", *(f"{peer:>24}" for peer in PEERS))
     by_kind: dict[str, list[float]] = defaultdict(list)
