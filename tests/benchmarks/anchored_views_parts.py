@@ -81,7 +81,6 @@ PARTS: dict[str, Patches] = {
     "weighing: parting": [("standing._PARTING", 0.0)],
     "weighing: rivals": [("standing._WORSE", np.inf)],
     "weighing: groups of views": [("standing.Outlook.groups", lambda *_: [])],
-    "populations": [("reversal.parted", lambda _, __, anchors, *___, **____: nobody(len(anchors)))],
     "memory: sides": [("history.SidesHistory.rounds_of", lambda *_: ([], []))],
     "memory: the accused": [("reversal._still_opposed", lambda _, accused, *__: np.zeros_like(accused))],
     "memory": [("method.AnchoredViews._recall", lambda *_: detector.Past())],

@@ -51,18 +51,17 @@ class AnchoredViews(Filter):
        among those with all known-benign clients on one side. The clearest split, if clear enough, is cut off.
     4. *Reversed* (reversal.py): where no split is very clear, all clients are put on two sides, with what all share or
        against it, so that the side of each is predicted best from the signs of the others (sides.py). Who is on the
-       other side in every good explanation is rejected. Where nobody is, all clients are parted in two populations,
-       and the one without the known-benign is rejected, if it is beyond chance and beyond any rival (parting.py).
-       Where neither is certain, every group that a search or a view has found is weighed by all that is known of it
+       other side in every good explanation is rejected. Where nobody is, clients are also parted in two populations
+       (parting.py), and every group that a search or a view has found is weighed by all that is known of it
        (standing.py): how far it falls short of what the others share, how little it spreads where they do most, how
        clearly it stands apart in a view, and how well it is told as a population. All this is looked at in this round,
        and in the last `history` rounds together (evidence.py). Who was clearly reversed in one of those is rejected
        without a search, as long as it has little of what all share.
     5. Again from 2, with a higher bar, until nothing stands out.
 
-    How clear is clear enough follows from `alpha`, by null distributions measured once (detector.py), and for sides and
-    populations also from what chance and rivals reach in the round itself. Nobody tells it how many attackers there
-    are, and there may be a majority of them.
+    How clear is clear enough follows from `alpha`, by null distributions measured once (detector.py), and for sides
+    also from what chance and rivals reach in the round itself. Nobody tells it how many attackers there are, and there
+    may be a majority of them.
 
     Reasons: `kept`, `trusted`; `copy`, `distant`, `unrelated`, `colluding`, `shadowing`, `separate`,
     `changed`, `reversed`; `suspect-anchor` (a known-benign client whom the others would reject; there must be three or

@@ -9,11 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.filters.anchored_views.evidence import Evidence
-from encagg_cli.filters.anchored_views.parting import parted
 from encagg_cli.filters.anchored_views.ridge import shared_with
 from encagg_cli.filters.anchored_views.sharing import INNOCENT_TODAY, Sharing, deviations_apart, is_little
 from encagg_cli.filters.anchored_views.sides import Sides, common_part
-from encagg_cli.filters.anchored_views.signs import Quotient
 from encagg_cli.filters.anchored_views.standing import NO_VIEWS, Found, Outlook, standing_out
 
 Numbers = NDArray[np.float64]
@@ -69,7 +67,7 @@ def reversed_group(
     This round is looked at by itself, for those who began today, and together with the past, where today does not say
     otherwise. With those who are certain to be on the other side goes their group, as the clearer of the two tells it;
     where nobody is certain, a group may be, or may stand out in all respects together (standing.py; not once somebody
-    has been rejected), or may be a population of its own (parting.py), if `groups` is asked for. What this round says
+    has been rejected), if `groups` is asked for. What this round says
     by itself against the past does not count unless `today_alone` is asked for, too. Of those `accused` (n,) by earlier
     rounds, who still opposes the rest goes with them. `outlook` has the views of the same clients.
     """
@@ -127,13 +125,7 @@ class _Telling:
                 group |= opposed
             if not group.any() and not later:
                 group = self._standing_out(stricter)
-            if not group.any():
-                group = parted(self.evidence.cosines, self._parting, self.anchors, alpha, later=later)
         return group
-
-    @cached_property
-    def _parting(self) -> Quotient:
-        return self.evidence.parting(self.anchors)
 
     def _standing_out(self, stricter: float) -> Mask:
         (group, strength), (hidden, strength_hidden) = self._standing
@@ -150,7 +142,7 @@ class _Telling:
     def _standing(self) -> tuple[Found, Found]:
         evidence = self.evidence
         sides = [each for each, _ in self.told_by]
-        quotients = (evidence.quotients[0], self._parting)
+        quotients = (evidence.quotients[0], evidence.parting(self.anchors))
         return standing_out(evidence.cosines, evidence.clouds, sides, quotients, self.outlook, self.anchors)
 
 

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
-from encagg_cli.filters.anchored_views import parting
-from encagg_cli.filters.anchored_views.parting import gain_by_chance, parted, parting_loss, partings
+from encagg_cli.filters.anchored_views.parting import gain_of_rivals, parting_loss, partings
 from encagg_cli.filters.anchored_views.ridge import unexplained_shares
 from encagg_cli.filters.anchored_views.signs import Quotient
 
@@ -29,18 +28,16 @@ def round_of(
     shift: float = 0.0,
     attackers: int = 0,
     batch: float = 1.0,
-    back: float = 0.0,
 ) -> np.ndarray:
     """Cosines of a round: a step that all share, differences along some axes, noise; the last clients are shifted.
 
-    The shift of the attackers is the same for all of them, and points anywhere. They have none of the step, or go
-    `back` by a share of it.
+    The shift of the attackers is the same for all of them, and points anywhere. They have none of the step.
     """
     random = np.random.default_rng(seed)
     step, where = 0.3 * random.standard_normal((2, D))
     own = random.standard_normal((n, axes)) @ np.linalg.qr(random.standard_normal((D, axes)))[0].T * 0.3 * np.sqrt(D)
     rows = step + 3.0 * own + 0.3 * batch * random.standard_normal((n, D))
-    rows[n - attackers :] += shift * where - step * (shift > 0) * (1.0 + back)
+    rows[n - attackers :] += shift * where - step * (shift > 0)
     rows = units(rows)
     return rows @ rows.T
 
@@ -50,9 +47,8 @@ def together(rounds: list[np.ndarray]) -> Quotient:
     return Quotient(sum(each.loss for each in every), sum(each.baseline for each in every))
 
 
-def group_of(*rounds: np.ndarray, anchors: int = 4, alpha: float = 0.02, later: bool = False) -> np.ndarray:
-    trusted = np.arange(len(rounds[0])) < anchors
-    return parted(rounds, together(list(rounds)), trusted, alpha, later=later)
+def best_of(*rounds: np.ndarray, anchors: int = 4) -> np.ndarray:
+    return partings(together(list(rounds)), np.arange(len(rounds[0])) < anchors)[1][0] < 0
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -92,16 +88,6 @@ def test_the_best_parting_is_the_best_of_all(seed: int):
     assert quotient.gains(signs) == pytest.approx(gains)
 
 
-def test_rejected_is_who_is_far_in_every_parting_that_is_nearly_as_good(monkeypatch: pytest.MonkeyPatch):
-    cosines = round_of(0, attackers=9, shift=1.5)
-    best = np.where(np.arange(30) < 21, 1.0, -1.0)
-    nearly, worse = best.copy(), best.copy()
-    nearly[25], worse[26] = 1.0, 1.0
-    monkeypatch.setattr(parting, "partings", lambda *_: (np.array([50.0, 48.0, 40.0]), np.array([best, nearly, worse])))
-    monkeypatch.setattr(parting, "gain_by_chance", lambda *_: 0.0)
-    assert np.flatnonzero(group_of(cosines)).tolist() == [21, 22, 23, 24, 26, 27, 28, 29]
-
-
 @settings(deadline=None, max_examples=15)
 @given(seed=st.integers(0, 1000), n=st.integers(6, 24))
 def test_the_order_of_clients_does_not_matter(seed: int, n: int):
@@ -117,80 +103,34 @@ def test_the_order_of_clients_does_not_matter(seed: int, n: int):
 def test_who_differs_by_the_same_is_parted_wherever_that_points(share: float):
     attackers = round(share * 40)
     expected = np.arange(40) >= 40 - attackers
-    right = [(group_of(round_of(seed, 40, attackers=attackers, shift=1.5)) == expected).mean() for seed in range(5)]
+    right = [(best_of(round_of(seed, 40, attackers=attackers, shift=1.5)) == expected).mean() for seed in range(5)]
     assert np.mean(right) > 0.95
-
-
-@pytest.mark.parametrize("axes", [0, 3, 8])
-def test_honest_clients_are_one_population(axes: int):
-    lost = sum(int(group_of(round_of(seed, axes=axes)).sum()) for seed in range(25))
-    assert lost / (25 * 26) <= 0.02
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_a_class_of_honest_clients_that_shares_the_step_is_left_alone(seed: int):
-    """They differ as clearly as attackers do, but have in full what all others share."""
-    random = np.random.default_rng(seed)
-    step, where = 0.3 * random.standard_normal((2, D))
-    rows = 1.5 * step + 0.3 * random.standard_normal((40, D))
-    rows[30:] += 0.45 * where
-    honest, rows[30:] = units(rows), rows[30:] - 2.5 * step
-    assert not group_of(honest @ honest.T).any()
-    rows = units(rows)
-    assert group_of(rows @ rows.T).tolist() == (np.arange(40) >= 30).tolist()
-
-
-def test_who_has_the_reverse_of_what_others_share_needs_less(monkeypatch: pytest.MonkeyPatch):
-    rounds = [round_of(seed, attackers=9, shift=0.4, batch=2.0, back=0.5) for seed in range(12)]
-    found = sum(int(group_of(each).any()) for each in rounds)
-    monkeypatch.setattr(parting, "_LEAST_SHARE", 0.0)
-    assert found > sum(int(group_of(each).any()) for each in rounds)
 
 
 def test_rounds_that_tell_little_alone_tell_more_together():
     attackers = np.arange(40) >= 28
     right = []
     for seed in range(0, 40, 8):
-        rounds = [round_of(seed + t, 40, attackers=12, shift=1.0, batch=2.0) for t in range(5)]
-        right.append([(group_of(*rounds[:count]) == attackers).mean() for count in (1, 5)])
+        rounds = [round_of(seed + t, 40, attackers=12, shift=1.0, batch=3.0) for t in range(5)]
+        right.append([(best_of(*rounds[:count]) == attackers).mean() for count in (1, 5)])
     alone, all_five = np.mean(right, axis=0)
     assert all_five > 0.95
-    assert all_five > alone + 0.05
+    assert all_five > alone + 0.2
 
 
-def test_who_stopped_is_cleared_by_today():
-    earlier = [round_of(seed, 40, attackers=12, shift=1.5) for seed in range(3)]
-    assert group_of(*earlier)[28:].all()
-    assert not group_of(round_of(9, 40), *earlier).any()
-
-
-def test_known_benign_clients_on_both_sides_are_rivals_of_every_parting():
+def test_known_benign_clients_on_both_sides_are_rivals():
     """The attackers are parted as clearly as ever, but one of the known-benign is among them."""
-    cosines = round_of(0, 40, attackers=16, shift=1.5)
-    assert group_of(cosines).any()
-    order = np.array([*range(3), 39, *range(3, 39)])
-    assert not group_of(cosines[np.ix_(order, order)]).any()
-
-
-def test_chance_parts_rounds_without_structure_as_well_as_they_are():
-    """Random rounds, and what chance is taken to be for them, agree."""
-    excess = []
-    for seed in range(12):
-        rows = units(np.random.default_rng(seed).standard_normal((24, 30)))
-        quotient, held = parting_loss(rows @ rows.T), np.arange(24) < 3
-        excess.append(partings(quotient, held)[0][0] - gain_by_chance(quotient, held))
-    assert abs(np.mean(excess)) < 1.5
-
-
-def test_stricter_where_less_may_be_lost_or_somebody_is_rejected_already():
-    rounds = [round_of(seed, attackers=9, shift=0.7, batch=1.5) for seed in range(12)]
-    found = [sum(int(group_of(each, **how).any()) for each in rounds) for how in ({"alpha": 0.2}, {}, {"later": True})]
-    assert found[0] > found[1] > found[2]
-    assert sum(int(group_of(each, alpha=1e-4).any()) for each in rounds) < found[1]
+    quotient = parting_loss(round_of(0, 40, attackers=16, shift=1.5))
+    gains, signs = partings(quotient, np.zeros(40, dtype=bool))
+    assert min((signs[0] < 0).sum(), (signs[0] > 0).sum()) == 16
+    assert gain_of_rivals(quotient, np.isin(np.arange(40), [0, 1, 2, 39])) == gains[0]
+    assert gain_of_rivals(quotient, np.arange(40) < 4) < gains[0]
+    assert gain_of_rivals(quotient, np.arange(40) == 0) == -np.inf
 
 
 @pytest.mark.parametrize("cosines", [np.ones((7, 7)), np.zeros((7, 7)), np.eye(7), -np.ones((7, 7)) + 2 * np.eye(7)])
-def test_degenerate_rounds_have_one_population(cosines: np.ndarray):
-    assert np.isfinite(parting_loss(cosines).loss).all()
-    assert not group_of(cosines, anchors=2).any()
-    assert not group_of(cosines, anchors=6).any()
+@pytest.mark.parametrize("anchors", [2, 6])
+def test_degenerate_rounds_have_finite_losses(cosines: np.ndarray, anchors: int):
+    quotient = parting_loss(cosines)
+    assert np.isfinite(quotient.loss).all()
+    assert np.isfinite(partings(quotient, np.arange(7) < anchors)[0]).all()

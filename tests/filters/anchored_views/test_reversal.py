@@ -144,7 +144,6 @@ def test_the_accused_who_all_have_little_of_what_is_shared_stay_accused_but_for_
     share: float, still: bool, monkeypatch: pytest.MonkeyPatch
 ):
     attackers, nobody = np.arange(N) >= 20, np.zeros(N, dtype=bool)
-    monkeypatch.setattr(reversal, "parted", lambda *_, **__: nobody)
     monkeypatch.setattr(reversal, "standing_out", lambda *_: ((nobody, -np.inf),) * 2)
     monkeypatch.setattr(Sides, "flipped", lambda *_: nobody.copy())
     monkeypatch.setattr(Sides, "opposed", lambda *_: (nobody, -np.inf))
@@ -243,7 +242,6 @@ def test_a_group_opposes_the_rest_if_it_is_clear_and_has_nothing_of_what_they_sh
     rounds = [honest_updates(seed, differences=1.0) * sign for seed in (range(3) if past else range(1))]
     answers = iter([(attackers, 0.0)] * past + [(attackers, nats)])
     monkeypatch.setattr(Sides, "flipped", lambda *_: np.zeros(N, dtype=bool))
-    monkeypatch.setattr(reversal, "parted", lambda rounds, *_, **__: np.zeros(N, dtype=bool))
     monkeypatch.setattr(reversal._Telling, "_standing_out", lambda *_: np.zeros(N, dtype=bool))
     monkeypatch.setattr(Sides, "opposed", lambda _: next(answers))
     evidence = evidence_of(rounds[0], tuple(rounds[1:]))

@@ -191,7 +191,6 @@ def rejected(updates: np.ndarray, *, alpha: float = 0.02, later: bool = False) -
 @pytest.fixture
 def nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """No other search finds anybody."""
-    monkeypatch.setattr(reversal, "parted", lambda *_, **__: NOBODY.copy())
     monkeypatch.setattr(Sides, "flipped", lambda *_: NOBODY.copy())
     monkeypatch.setattr(Sides, "opposed", lambda *_: (NOBODY, -np.inf))
 
