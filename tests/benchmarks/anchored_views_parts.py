@@ -73,7 +73,7 @@ PARTS: dict[str, Patches] = {
     "sides: beyond chance": [("sides.Sides._is_beyond_chance", lambda _: True)],
     "sides: friends": [("sides._FRIENDSHIP", 0.0)],
     "signs": [("detector.weight_of_signs", lambda *_: 0.0)],
-    "weighing": [("reversal._Telling._standing_out", lambda telling, _: nobody(len(telling.anchors)))],
+    "weighing": [("reversal._Telling._standing_out", lambda telling, *_: nobody(len(telling.anchors)))],
     "weighing: who hides": [("reversal._HIDING", np.inf)],
     "weighing: contrast": [("standing._CONTRAST", 0.0)],
     "weighing: collapse": [("standing._COLLAPSE", 0.0)],

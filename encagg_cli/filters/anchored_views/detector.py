@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from encagg_cli.filters.anchored_views.anchors import by_chance_apart
 from encagg_cli.filters.anchored_views.cloud import Cloud
 from encagg_cli.filters.anchored_views.evidence import Evidence, weight_of_signs
 from encagg_cli.filters.anchored_views.reversal import reversed_group
@@ -29,7 +30,6 @@ Mask = NDArray[np.bool_]
 _MOST_CUTS = 8
 _FEWEST_ANCHORS_TO_DOUBT = 3
 _SAME = 0.01  # of the smallest known-benign distance: closer than that, two uploads are one
-_FITTED_WITH = 5  # known-benign clients, for the most part
 _LATER = 2.0  # how much clearer a cut must be once somebody has been rejected
 _CLEAR = 2.0  # evidence from which a cut goes before the test for reversed uploads
 _REVERSED = 2.0  # evidence of being reversed, which has no measure of its own
@@ -81,15 +81,6 @@ def required_gain(alpha: float, n: int) -> float:
     epochs, 2 to 10 known-benign. The gain has no unit, and the same figures hold on MNIST within ±2 nats.
     """
     return max(1.0, 7.5 + 2.6 * float(np.log(0.01 / alpha)) + 0.06 * n)
-
-
-def by_chance_apart(known_benign: int) -> float:
-    """By what alpha is multiplied where there are few known-benign clients, so that as many honest uploads are lost.
-
-    A share `x` of honest clients who stand apart by nature have none of `k` among them with a chance of `(1 - x)^k`,
-    so that at most `x (1 - x)^k` of all are lost, about `1 / (e (k + 1))`. The bounds were fitted with five.
-    """
-    return min(1.0, (known_benign + 1.0) / (_FITTED_WITH + 1.0))
 
 
 @dataclass(frozen=True)
@@ -236,7 +227,7 @@ def _cut(
 ) -> bool:
     """Reject the group that stands out most among `alive`; False where none stands out enough."""
     later = bool(found.rejected.any())
-    ordinary = required_gain(alpha * by_chance_apart(int(trusted.sum())), len(alive))
+    ordinary = required_gain(alpha * min(1.0, by_chance_apart(int(trusted.sum()))), len(alive))
     required = ordinary * (_LATER if later else 1.0)
     strongest, group, reason = 0.0, alive[:0], ""
     views = scene.views(alive, trusted)

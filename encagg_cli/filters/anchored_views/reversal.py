@@ -8,6 +8,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from encagg_cli.filters.anchored_views.anchors import by_chance_apart
 from encagg_cli.filters.anchored_views.evidence import Evidence
 from encagg_cli.filters.anchored_views.ridge import shared_with
 from encagg_cli.filters.anchored_views.sharing import INNOCENT_TODAY, Sharing, deviations_apart, is_little
@@ -21,8 +22,10 @@ _NATS: Final = 4.0  # by which all explanations without a client's reversal must
 _NATS_WITH_PAST: Final = 3.0
 _LATER: Final = 3.0  # how many more once somebody has been rejected
 _CLEAR: Final = 4.0  # nats by which a group's being on the other side must be clearer than what parts the known-benign
-_STANDING_OUT: Final = 6.5  # strength from which a group stands out (standing.py)
-_HIDING: Final = 6.0  # and from which it hides
+_STANDING_OUT: Final = 5.5  # strength from which a group stands out (standing.py), with five known-benign clients
+_STANDING_OUT_FEWER: Final = 2.5  # more, for every nat by which honest groups without any are commoner (anchors.py)
+_HIDING: Final = 5.5  # and from which it hides
+_HIDING_FEWER: Final = 1.5
 _HIDING_STRICTER: Final = 0.25  # more of it for every nat by which `alpha` is less than .02
 _STILL_APART: Final = 1.0  # standard deviations by which all accused have less of what is shared
 _CERTAIN: Final = 0.1  # of alpha, at which a group is accused in later rounds
@@ -109,29 +112,31 @@ class _Telling:
     def group(self, alpha: float, *, later: bool, groups: bool, today_alone: bool) -> Mask:
         """(n,) who opposes the rest, where at most a share `alpha` of honest uploads may be lost; see above."""
         (today, _), *earlier = self.told_by
+        by_chance = by_chance_apart(int(self.anchors.sum()))
         group = np.zeros(len(self.anchors), dtype=bool)
         if today_alone or not earlier:
-            group = today.flipped(required_nats(alpha, past=False, later=later))
+            group = today.flipped(required_nats(alpha * by_chance, past=False, later=later))
             group &= _common(self.evidence.cosines[0], group) < 0
         for lately, _ in earlier:
-            flipped = lately.flipped(required_nats(alpha, past=True, later=later))
+            flipped = lately.flipped(required_nats(alpha * by_chance, past=True, later=later))
             group |= _flipped_lately(flipped, self.evidence, self.weights)
         if groups:
-            stricter = float(np.log(0.02 / alpha))
-            required = _CLEAR + 2.0 * stricter + _LATER * later
+            required = _CLEAR + 2.0 * float(np.log(0.02 / (alpha * by_chance))) + _LATER * later
             found = [_opposed(sides, rounds, required) for sides, rounds in self.told_by]
             opposed = max(found, key=lambda each: each[1])[0]
             if not group.any() or (group & opposed).any():
                 group |= opposed
             if not group.any() and not later:
-                group = self._standing_out(stricter)
+                group = self._standing_out(alpha, by_chance)
         return group
 
-    def _standing_out(self, stricter: float) -> Mask:
+    def _standing_out(self, alpha: float, by_chance: float) -> Mask:
         (group, strength), (hidden, strength_hidden) = self._standing
-        if strength >= _STANDING_OUT + stricter:
+        stricter, fewer = float(np.log(0.02 / alpha)), -float(np.log(by_chance))
+        if strength >= _STANDING_OUT + _STANDING_OUT_FEWER * fewer + stricter:
             return group & self._sharing(group).guilty
-        if strength_hidden >= _HIDING + _HIDING_STRICTER * stricter and self._sharing(hidden).little:
+        required = _HIDING + _HIDING_FEWER * fewer + _HIDING_STRICTER * stricter
+        if strength_hidden >= required and self._sharing(hidden).little:
             return hidden & self._sharing(hidden).guilty
         return np.zeros_like(group)
 

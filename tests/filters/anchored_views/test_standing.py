@@ -183,9 +183,9 @@ def test_nobody_stands_out_where_nobody_may():
     assert not group.any()  # two would leave five near
 
 
-def rejected(updates: np.ndarray, *, alpha: float = 0.02, later: bool = False) -> np.ndarray:
+def rejected(updates: np.ndarray, *, alpha: float = 0.02, later: bool = False, k: int = 5) -> np.ndarray:
     evidence = Evidence.of(cosines_of(updates), clouds=[Cloud.of(updates @ updates.T)])
-    return reversed_group(evidence, ANCHORS, alpha, later=later).group
+    return reversed_group(evidence, np.arange(N) < k, alpha, later=later).group
 
 
 @pytest.fixture
@@ -205,13 +205,24 @@ def test_it_finds_who_no_other_search_is_certain_of_unless_somebody_was_rejected
 
 @pytest.mark.usefixtures("nothing_else")
 @pytest.mark.parametrize(
-    ("strength", "alpha", "yes"), [(6.4, 0.02, False), (6.6, 0.02, True), (8.7, 0.002, False), (8.9, 0.002, True)]
+    ("strength", "how", "yes"),
+    [
+        (5.4, {}, False),
+        (5.6, {}, True),
+        (7.7, {"alpha": 0.002}, False),
+        (7.9, {"alpha": 0.002}, True),
+        (7.1, {"k": 2}, False),
+        (7.3, {"k": 2}, True),
+        (4.4, {"k": 8}, False),
+        (4.6, {"k": 8}, True),
+        (4.4, {"k": 12}, False),
+    ],
 )
-def test_a_group_must_stand_out_more_the_less_may_be_lost(
-    strength: float, alpha: float, yes: bool, monkeypatch: pytest.MonkeyPatch
+def test_a_group_must_stand_out_more_the_less_may_be_lost_and_the_fewer_are_known_benign(
+    strength: float, how: dict[str, float], yes: bool, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(reversal, "standing_out", lambda *_: ((ATTACKERS, strength), (NOBODY, -np.inf)))
-    assert rejected(hidden(honest_updates(2), ATTACKERS), alpha=alpha).tolist() == (ATTACKERS & yes).tolist()
+    assert rejected(hidden(honest_updates(2), ATTACKERS), **how).tolist() == (ATTACKERS & yes).tolist()
 
 
 @pytest.mark.usefixtures("nothing_else")
@@ -224,14 +235,25 @@ def test_whom_this_round_clears_is_let_go(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.usefixtures("nothing_else")
-@pytest.mark.parametrize(("strength", "alpha", "yes"), [(5.9, 0.02, False), (6.1, 0.02, True), (6.5, 0.002, False)])
+@pytest.mark.parametrize(
+    ("strength", "how", "yes"),
+    [
+        (5.4, {}, False),
+        (5.6, {}, True),
+        (6.0, {"alpha": 0.002}, False),
+        (6.2, {"alpha": 0.002}, True),
+        (6.4, {"k": 2}, False),
+        (6.6, {"k": 2}, True),
+        (5.0, {"k": 8}, True),
+    ],
+)
 @pytest.mark.parametrize("shared", [False, True])
 def test_who_hides_is_rejected_if_it_has_little_of_what_all_share(
-    strength: float, alpha: float, yes: bool, shared: bool, monkeypatch: pytest.MonkeyPatch
+    strength: float, how: dict[str, float], yes: bool, shared: bool, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(reversal, "standing_out", lambda *_: ((NOBODY, -np.inf), (ATTACKERS, strength)))
     updates = honest_updates(2) if shared else hidden(honest_updates(2), ATTACKERS)
-    assert rejected(updates, alpha=alpha).tolist() == (ATTACKERS & yes & (not shared)).tolist()
+    assert rejected(updates, **how).tolist() == (ATTACKERS & yes & (not shared)).tolist()
 
 
 def test_attackers_hide_and_honest_groups_do_not():
