@@ -112,27 +112,27 @@ class _Telling:
     def group(self, alpha: float, *, later: bool, groups: bool, today_alone: bool) -> Mask:
         """(n,) who opposes the rest, where at most a share `alpha` of honest uploads may be lost; see above."""
         (today, _), *earlier = self.told_by
-        by_chance = by_chance_apart(int(self.anchors.sum()))
         group = np.zeros(len(self.anchors), dtype=bool)
         if today_alone or not earlier:
-            group = today.flipped(required_nats(alpha * by_chance, past=False, later=later))
+            group = today.flipped(required_nats(alpha, past=False, later=later))
             group &= _common(self.evidence.cosines[0], group) < 0
         for lately, _ in earlier:
-            flipped = lately.flipped(required_nats(alpha * by_chance, past=True, later=later))
+            flipped = lately.flipped(required_nats(alpha, past=True, later=later))
             group |= _flipped_lately(flipped, self.evidence, self.weights)
         if groups:
-            required = _CLEAR + 2.0 * float(np.log(0.02 / (alpha * by_chance))) + _LATER * later
+            stricter = float(np.log(0.02 / alpha))
+            required = _CLEAR + 2.0 * stricter + _LATER * later
             found = [_opposed(sides, rounds, required) for sides, rounds in self.told_by]
             opposed = max(found, key=lambda each: each[1])[0]
             if not group.any() or (group & opposed).any():
                 group |= opposed
             if not group.any() and not later:
-                group = self._standing_out(alpha, by_chance)
+                group = self._standing_out(stricter)
         return group
 
-    def _standing_out(self, alpha: float, by_chance: float) -> Mask:
+    def _standing_out(self, stricter: float) -> Mask:
         (group, strength), (hidden, strength_hidden) = self._standing
-        stricter, fewer = float(np.log(0.02 / alpha)), -float(np.log(by_chance))
+        fewer = -float(np.log(by_chance_apart(int(self.anchors.sum()))))
         if strength >= _STANDING_OUT + _STANDING_OUT_FEWER * fewer + stricter:
             return group & self._sharing(group).guilty
         required = _HIDING + _HIDING_FEWER * fewer + _HIDING_STRICTER * stricter
