@@ -88,6 +88,11 @@ def test_the_best_parting_is_the_best_of_all(seed: int):
     assert quotient.gains(signs) == pytest.approx(gains)
 
 
+def test_a_lone_client_is_no_population():
+    quotient, held = parting_loss(round_of(0, 20, attackers=1, shift=3.0)), np.arange(20) < 3
+    assert ((partings(quotient, held)[1] < 0).sum(axis=1) >= 2).all()
+
+
 @settings(deadline=None, max_examples=15)
 @given(seed=st.integers(0, 1000), n=st.integers(6, 24))
 def test_the_order_of_clients_does_not_matter(seed: int, n: int):

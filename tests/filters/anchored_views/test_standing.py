@@ -123,6 +123,27 @@ def test_a_group_that_only_a_view_has_seen_is_weighed(monkeypatch: pytest.Monkey
     assert strength > 6.5
 
 
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize(("place", "weighed"), [(5, True), (6, False)])
+def test_the_best_six_of_each_search_for_sides_are_weighed(
+    which: int, place: int, weighed: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """Of today's, and of that of all rounds together."""
+    monkeypatch.setattr(standing, "partings", lambda *_: (np.zeros(0), np.zeros((0, N))))
+    updates = hidden(honest_updates(1), ATTACKERS)
+    cosines = cosines_of(updates)
+    sides = Sides(loss_of(cosines), ANCHORS), Sides(loss_of(cosines), ANCHORS)
+    signs = np.ones((7, N))
+    signs[place, ATTACKERS] = -1.0
+    for at, each in enumerate(sides):
+        vars(each)["choices"] = np.zeros(7), signs if at == which else np.ones((7, N))
+    (group, strength), _ = standing_out(
+        [cosines], [Cloud.of(updates @ updates.T)], sides, [parting_loss(cosines)], NO_VIEWS, ANCHORS
+    )
+    assert np.array_equal(group, ATTACKERS & weighed)
+    assert np.isfinite(strength) == weighed
+
+
 def test_a_view_tells_of_the_sides_that_have_a_word():
     values = np.random.default_rng(0).standard_normal(N) + 6.0 * ATTACKERS
     for low, high, told in (("", "high", True), ("low", "high", True), ("low", "", False)):
@@ -150,6 +171,22 @@ def test_what_is_told_worse_than_what_parts_the_known_benign_does_not_count(
     assert np.array_equal(group, ATTACKERS) == counts
     assert np.isfinite(strength) == counts
     assert np.array_equal(hiding, ATTACKERS)
+
+
+@pytest.mark.parametrize(("today", "together", "counts"), [(9.0, -9.0, False), (-9.0, 9.0, True)])
+def test_it_is_all_rounds_together_that_tell_sides_better_or_worse(
+    today: float, together: float, counts: bool, monkeypatch: pytest.MonkeyPatch
+):
+    updates = hidden(honest_updates(0), ATTACKERS)
+    cosines = cosines_of(updates)
+    monkeypatch.setattr(standing, "gain_of_rivals", lambda *_: 1e9)
+    sides = Sides(loss_of(cosines), ANCHORS), Sides(loss_of(cosines), ANCHORS)
+    for each, clearer in zip(sides, (today, together), strict=True):
+        vars(each)["clearer_than_rivals"] = lambda groups, clearer=clearer: np.full(len(groups), clearer)
+    (_, strength), _ = standing_out(
+        [cosines], [Cloud.of(updates @ updates.T)], sides, [parting_loss(cosines)], NO_VIEWS, ANCHORS
+    )
+    assert np.isfinite(strength) == counts
 
 
 def test_how_much_clearer_than_rivals_sides_are():
@@ -226,9 +263,11 @@ def test_a_group_must_stand_out_more_the_less_may_be_lost_and_the_fewer_are_know
 
 
 @pytest.mark.usefixtures("nothing_else")
-def test_whom_this_round_clears_is_let_go(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("hides", [False, True])
+def test_whom_this_round_clears_is_let_go(hides: bool, monkeypatch: pytest.MonkeyPatch):
     """One of the attackers has stopped, whatever earlier rounds say."""
-    monkeypatch.setattr(reversal, "standing_out", lambda *_: ((ATTACKERS, 99.0),) * 2)
+    found = (NOBODY, -np.inf), (ATTACKERS, 99.0)
+    monkeypatch.setattr(reversal, "standing_out", lambda *_: found if hides else found[::-1])
     stopped = np.arange(N) == N - 1
     updates = hidden(honest_updates(2), ATTACKERS & ~stopped)
     assert rejected(updates).tolist() == (ATTACKERS & ~stopped).tolist()
