@@ -15,7 +15,7 @@ on scikit-learn's digits, by logistic regression.
 
 Where clients have next to nothing but two or three classes, these, too, stand out in all respects. But then some that
 part the known-benign are told better still, by their sides and by their partings: such groups do not count, unless they
-*hide*: contrast and collapse alone are as large in no honest group that has little of what the others share.
+*hide*: contrast and collapse alone are as large in next to no honest group that has little of what the others share.
 """
 
 from collections.abc import Callable, Iterable, Sequence

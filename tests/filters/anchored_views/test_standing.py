@@ -9,7 +9,7 @@ from encagg_cli.filters.anchored_views import reversal, standing
 from encagg_cli.filters.anchored_views.cloud import Cloud
 from encagg_cli.filters.anchored_views.evidence import Evidence
 from encagg_cli.filters.anchored_views.parting import parting_loss, partings
-from encagg_cli.filters.anchored_views.reversal import reversed_group
+from encagg_cli.filters.anchored_views.reversal import _HIDING, _STANDING_OUT, reversed_group
 from encagg_cli.filters.anchored_views.ridge import alike
 from encagg_cli.filters.anchored_views.sharing import contrast_of
 from encagg_cli.filters.anchored_views.sides import Sides, loss_of
@@ -62,7 +62,7 @@ def test_attackers_stand_out_and_honest_groups_do_not(share: float):
     rounds = [honest_updates(seed) for seed in range(4)]
     groups, strengths = zip(*(found(hidden(updates, attackers)) for updates in rounds), strict=True)
     assert np.mean([(group == attackers).mean() for group in groups]) > 0.95
-    assert min(strengths) > 6.5 > max(found(updates)[1] for updates in rounds)
+    assert min(strengths) > _STANDING_OUT > max(found(updates)[1] for updates in rounds)
 
 
 def test_the_strength_is_what_it_says():
@@ -105,10 +105,10 @@ def test_rounds_together_tell_what_one_leaves_open():
     for honest in (honest_updates(seed) for seed in range(4)):
         attacked = hidden(honest, ATTACKERS, kept=0.4)
         rounds.append(np.where(ATTACKERS[:, None], attacked + 1.3 * honest.mean(axis=0), attacked))
-    assert max(found(updates)[1] for updates in rounds) < 6.5
+    assert max(found(updates)[1] for updates in rounds) < _STANDING_OUT
     group, strength = found(*rounds)
     assert np.array_equal(group, ATTACKERS)
-    assert strength > 6.5
+    assert strength > _STANDING_OUT
 
 
 def test_a_group_that_only_a_view_has_seen_is_weighed(monkeypatch: pytest.MonkeyPatch):
@@ -120,7 +120,7 @@ def test_a_group_that_only_a_view_has_seen_is_weighed(monkeypatch: pytest.Monkey
     values = np.random.default_rng(0).standard_normal(N) + 4.0 * ATTACKERS
     group, strength = found(updates, outlook=Outlook([view_of(values)], required=8.0))
     assert np.array_equal(group, ATTACKERS)
-    assert strength > 6.5
+    assert strength > _STANDING_OUT
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -298,7 +298,7 @@ def test_who_hides_is_rejected_if_it_has_little_of_what_all_share(
 def test_attackers_hide_and_honest_groups_do_not():
     for seed in range(4):
         updates = honest_updates(seed)
-        assert both(updates)[1][1] < 6.0
+        assert both(updates)[1][1] < _HIDING
         group, strength = both(hidden(updates, ATTACKERS))[1]
         assert np.array_equal(group, ATTACKERS)
-        assert strength > 6.0
+        assert strength > _HIDING
