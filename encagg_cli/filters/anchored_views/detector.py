@@ -31,7 +31,7 @@ _MOST_CUTS = 8
 _FEWEST_ANCHORS_TO_DOUBT = 3
 _SAME = 0.01  # of the smallest known-benign distance: closer than that, two uploads are one
 _LATER = 2.0  # how much clearer a cut must be once somebody has been rejected
-_CLEAR = 2.0  # evidence from which a cut goes before the test for reversed uploads
+_CLEAR = 4.0  # evidence from which a cut goes before the test for reversed uploads
 _REVERSED = 2.0  # evidence of being reversed, which has no measure of its own
 
 
@@ -226,7 +226,11 @@ def copied(distances: Numbers, trusted: Mask, among: Mask) -> list[NDArray[np.in
 def _cut(
     scene: Scene, alive: NDArray[np.intp], trusted: Mask, alpha: float, found: Findings, searches: Searches
 ) -> bool:
-    """Reject the group that stands out most among `alive`; False where none stands out enough."""
+    """Reject the group that stands out most among `alive`; False where none stands out enough.
+
+    Who opposes the rest goes first, unless a view is far clearer: who stands out in one view is an honest client more
+    often, and once anybody has been rejected, more is asked of all others.
+    """
     later = bool(found.rejected.any())
     ordinary = required_gain(alpha * min(1.0, by_chance_apart(int(trusted.sum()))), len(alive))
     required = ordinary * (_LATER if later else 1.0)
