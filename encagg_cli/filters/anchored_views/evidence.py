@@ -18,6 +18,7 @@ Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _LEAST_LOSS = 1e-6
+_FEWEST_THERE = 6  # of the clients, in an earlier round that tells of their sides
 _FEWEST_COORDINATES = 10.0  # a client, of whose signs cosines are taken
 _REPEATED = 1.5  # times what clients differ in by law: .5 to 1.3 of digits' networks, 1.6 to 4 of regressions
 _REPEATED_WEIGHT = 0.5
@@ -56,8 +57,9 @@ class Evidence:
     nobody asks who has collapsed there (cloud.py).
 
     A round that tells little would water down what the others tell, were all weighed alike. The sum of logarithms of
-    the losses would be the likelihood; near its optimum the weights of the rounds are one over their losses there, and
-    so they are taken, of the best choice by all alike.
+    the losses, each times how many clients it is a mean over, would be the likelihood; near its optimum the weights of
+    the rounds are how many of the clients were there, over the loss, and so they are taken, of the best choice by all
+    that tell anything.
     """
 
     cosines: tuple[Numbers, ...]
@@ -74,8 +76,11 @@ class Evidence:
 
     def together(self, anchors: Mask) -> tuple[Numbers, Numbers]:
         """(n, n) the losses of all rounds on average, and each round's weight; the `anchors` (n,) are known-benign."""
-        best = explanations(np.mean(self.losses, axis=0), anchors)[1][0]
-        weights = np.array([1.0 / max(float(best @ loss @ best), _LEAST_LOSS) for loss in self.losses])
+        there = np.array([np.count_nonzero(~np.isnan(np.diag(each))) for each in self.cosines])
+        shares = np.where(there >= _FEWEST_THERE, there / len(anchors), 0.0)
+        shares[0] = 1.0
+        best = explanations(np.average(self.losses, axis=0, weights=shares), anchors)[1][0]
+        weights = shares / [max(float(best @ loss @ best), _LEAST_LOSS) for loss in self.losses]
         average: Numbers = np.tensordot(weights / weights.sum(), np.array(self.losses), 1)
         return average, weights
 

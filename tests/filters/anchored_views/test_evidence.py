@@ -74,6 +74,28 @@ def test_clients_that_were_not_there_are_left_out():
     assert reversed_group(evidence, ANCHORS, 0.02, later=False).group.tolist() == ATTACKERS.tolist()
 
 
+def there_alone(cosines: np.ndarray, present: np.ndarray) -> np.ndarray:
+    return np.where(present & present[:, None], cosines, np.nan)
+
+
+def test_rounds_count_by_how_many_of_the_clients_were_there():
+    half = there_alone(cosines_of(3), np.arange(N) % 2 == 0)
+    evidence = Evidence.of(cosines_of(2), [half])
+    _, weights = evidence.together(ANCHORS)
+    sides = np.where(ATTACKERS, -1.0, 1.0)
+    today, earlier = (1.0 / (sides @ loss @ sides) for loss in evidence.losses)
+    assert weights == pytest.approx([today, 0.5 * earlier])
+
+
+@pytest.mark.parametrize("present", [0, 1, 5])
+def test_rounds_in_which_hardly_anybody_was_there_water_nothing_down(present: int):
+    rounds = [cosines_of(2), cosines_of(3)]
+    others = [there_alone(cosines_of(seed), np.arange(N) < present) for seed in range(4, 9)]
+    loss, weights = Evidence.of(rounds[0], [*rounds[1:], *others]).together(ANCHORS)
+    assert np.allclose(loss, Evidence.of(rounds[0], rounds[1:]).together(ANCHORS)[0])
+    assert not weights[2:].any()
+
+
 def test_what_was_clear_early_is_still_known_when_nothing_is_shared_any_more():
     right = []
     for seed in range(0, 40, 10):
@@ -193,7 +215,6 @@ def test_where_they_count_by_half_sides_are_told_by_both():
     signs, cosines = both(repeating(0, 100))
     sketch = ArraySource(repeating(0, 100).astype(np.float32), [f"{row:02d}" for row in range(N)], ANCHORS)
     scene = Scene(sketch_round(sketch, [GramNeed()]).gram, signs)
-    assert np.array_equal(scene.telling, signs.cosines)  # nobody has looked yet
     assert scene.look(np.arange(N))
     assert scene.telling == pytest.approx(0.5 * (signs.cosines + cosines))
     assert scene.evidence(np.arange(N)).cosines[0] == pytest.approx(scene.telling)
