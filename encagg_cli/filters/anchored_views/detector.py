@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from encagg_cli.filters.anchored_views.anchors import by_chance_apart
 from encagg_cli.filters.anchored_views.cloud import Cloud
+from encagg_cli.filters.anchored_views.copies import coincide, copied
 from encagg_cli.filters.anchored_views.evidence import Evidence, weight_of_signs
 from encagg_cli.filters.anchored_views.reversal import reversed_group
 from encagg_cli.filters.anchored_views.ridge import shared_with
@@ -29,7 +30,6 @@ Mask = NDArray[np.bool_]
 
 _MOST_CUTS = 8
 _FEWEST_ANCHORS_TO_DOUBT = 3
-_SAME = 0.01  # of the smallest known-benign distance: closer than that, two uploads are one
 _LATER = 2.0  # how much clearer a cut must be once somebody has been rejected
 _CLEAR = 4.0  # evidence from which a cut goes before the test for reversed uploads
 _REVERSED = 2.0  # evidence of being reversed, which has no measure of its own
@@ -40,11 +40,13 @@ class Findings:
     """What was found, aligned with the clients.
 
     evidence   of the strongest group that a client was in, as a multiple of what rejects; 1 and above if rejected
+               (2 for all that are reversed: the searches have no common measure)
     reason     why, for the rejected; "" for the others
     cluster    0 for those that are left, 1, 2, … for the groups in the order in which they were rejected
     common     how far the upload lies on the side of what the others share (sides.py), when last looked at; else NaN
     accused    who is reversed so clearly that later rounds may hold it against them (reversal.py)
     searched   whether a search of this round found such a group, rather than earlier rounds
+    first_views  every view as the first cut saw it, (n,) each, NaN for copies, which had been rejected before
     """
 
     rejected: Mask
@@ -113,8 +115,9 @@ class Scene:
 
     @property
     def telling(self) -> Numbers:
-        """(n, n) the cosines by which sides are told (evidence.py); of signs, where nobody has looked yet."""
-        weight = self._of_signs[0] if self._of_signs else 1.0
+        """(n, n) the cosines by which sides are told (evidence.py)."""
+        self.look(np.arange(len(self.gram.cosines)))
+        weight = self._of_signs[0]
         return weight * self.signs.cosines + (1.0 - weight) * self.gram.cosines
 
     def look(self, alive: NDArray[np.intp]) -> bool:
@@ -166,13 +169,14 @@ class Searches:
 def detect(
     scene: Scene, trusted: Mask, alpha: float, among: Mask | None = None, searches: Searches = Searches()
 ) -> Findings:
-    """Reject groups of uploads until the rest hangs together; `trusted` (n,) are never rejected. At least one is.
+    """Reject groups of uploads until the rest hangs together.
 
-    Only the clients in `among` (n,) are looked at; all, where it is not given.
+    `trusted` (n,) masks the known-benign, one at least, who are never rejected. Only the clients in `among` (n,) are
+    looked at; all, where it is not given.
     """
     found = Findings.none(len(trusted))
     present = np.ones(len(trusted), dtype=bool) if among is None else among
-    for group in copied(scene.gram.distances, trusted, present):
+    for group in copied(coincide(scene.gram.distances, trusted), trusted, present):
         found.reject(group, "copy", np.inf)
     for _ in range(_MOST_CUTS):
         alive = np.flatnonzero(present & ~found.rejected)
@@ -186,41 +190,26 @@ def suspect_anchor(scene: Scene, trusted: Mask, alpha: float, known: Findings) -
 
     Each is tried as an unknown among the clients that are left by the findings `known`, at a share of `alpha`: those
     rejected already must not bring it into disrepute by copying it. It takes three: of two, none is the odd one. Who
-    lies on the side of what the others share is not reversed, known-benign or not. Groups without a sure member are not
+    lies on the side of what the others share is not reversed, known-benign or not, and of two known-benign clients with
+    one upload there is no telling which copied. Groups without a sure member are not
     looked for, nor, where earlier rounds are known, who is reversed in this one alone: honest batches have two sides in
     some rounds, and one of few known-benign clients is on the smaller one more often than it is poisoned.
     """
     anchors = np.flatnonzero(trusted)
+    same = coincide(scene.gram.distances, trusted)
     if len(anchors) < _FEWEST_ANCHORS_TO_DOUBT:
         return None
     evidence = np.zeros(len(anchors))
     for at, anchor in enumerate(anchors):
         others = trusted.copy()
         others[anchor] = False
+        if (same[anchor] & others).any():
+            continue
         searches = Searches(sides=not known.common[anchor] >= 0, groups=False, today_alone=False, accused=False)
         found = detect(scene, others, alpha / len(anchors), ~known.rejected, searches)
         evidence[at] = found.evidence[anchor] if found.rejected[anchor] else 0.0
     worst = int(evidence.argmax())
     return int(anchors[worst]) if evidence[worst] > 0 else None
-
-
-def copied(distances: Numbers, trusted: Mask, among: Mask) -> list[NDArray[np.intp]]:
-    """Groups of uploads `among` (n,) that are one and the same, without their known-benign members.
-
-    A copy of a known-benign upload is a copy too: it adds nothing but weight.
-    """
-    anchors = distances[np.ix_(trusted, trusted)]
-    apart = anchors[~np.eye(len(anchors), dtype=bool)]
-    same = distances <= _SAME * (float(apart.min()) if len(apart) else 0.0)
-    groups = []
-    left = among.copy()
-    for client in range(len(trusted)):
-        if left[client]:
-            group = same[client] & left
-            left &= ~group
-            if group.sum() > 1 and (group & ~trusted).any():
-                groups.append(np.flatnonzero(group & ~trusted))
-    return groups
 
 
 def _cut(
@@ -229,7 +218,8 @@ def _cut(
     """Reject the group that stands out most among `alive`; False where none stands out enough.
 
     Who opposes the rest goes first, unless a view is far clearer: who stands out in one view is an honest client more
-    often, and once anybody has been rejected, more is asked of all others.
+    often, and once anybody has been rejected, more is asked of all others. Of who opposes the rest, not for copies,
+    though: two of them must not shield the other attackers.
     """
     later = bool(found.rejected.any())
     ordinary = required_gain(alpha * min(1.0, by_chance_apart(int(trusted.sum()))), len(alive))
@@ -249,8 +239,8 @@ def _cut(
         found.evidence[members] = np.maximum(found.evidence[members], min(evidence, 1.0))
         if evidence > strongest:
             strongest, group, reason = evidence, members, view.high if split.high else view.low
-    if not found.first_views and len(alive) == len(trusted):
-        found.first_views = {view.name: view.values for view in views}
+    if not found.first_views:
+        found.first_views = {view.name: _of_all(view.values, alive, len(trusted)) for view in views}
     outlook = Outlook(views, ordinary)
     if searches.sides and strongest < _CLEAR and _reversed(scene, alive, outlook, trusted, alpha, found, searches):
         return True
@@ -276,7 +266,7 @@ def _reversed(
         trusted[alive],
         alpha,
         outlook=outlook,
-        later=bool(found.rejected.any()),
+        later=bool((found.rejected & (found.reason != "copy")).any()),
         groups=searches.groups,
         today_alone=searches.today_alone,
         accused=None if accused is None else accused[alive],
@@ -288,3 +278,10 @@ def _reversed(
     found.accused[alive[reversal.certain]] = True
     found.searched |= reversal.searched
     return True
+
+
+def _of_all(values: Numbers, alive: NDArray[np.intp], n: int) -> Numbers:
+    """(n,) the `values` of the clients `alive`; NaN for the others."""
+    whole = np.full(n, np.nan)
+    whole[alive] = values
+    return whole

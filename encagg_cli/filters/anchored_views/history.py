@@ -88,7 +88,7 @@ class _Seen:
 
 
 class SidesHistory:
-    """The last `rounds` rounds' cosines of the updates' signs, where its clients were, and whom each accused.
+    """The last `rounds` rounds' cosines by which sides were told, where its clients were, and whom each accused.
 
     Among the clients that were accepted or found reversed in it: whoever was rejected for something else has no part in
     what the others share. Rounds of more than 512 such clients are not remembered.
@@ -128,7 +128,7 @@ class SidesHistory:
     ) -> None:
         """Take note of a round, and forget the oldest; the `accused` (n,) were reversed.
 
-        `deviations` (n, n) are the inner products of the uploads relative to any origin; `cosines` (n, n), of signs.
+        `deviations` (n, n) are the inner products of the uploads relative to any origin; `cosines` (n, n) tell sides.
         Those not accused, though they be rejected less clearly, are cleared by a round that `searched` and found some.
         """
         if 0 < len(clients) <= _MOST_CLIENTS:
@@ -142,7 +142,7 @@ class SidesHistory:
         state: dict[str, Any] = {_WINDOW: np.array([float(self.rounds)])}
         for index, seen in enumerate(self._seen):
             state[f"sides_{index}"] = json.dumps(seen.clients)
-            state[f"sides_sign_cosines_{index}"] = seen.cosines
+            state[f"sides_cosines_{index}"] = seen.cosines
             state[f"sides_points_{index}"] = seen.cloud.points
             state[f"sides_ridge_{index}"] = np.array([seen.cloud.ridge])
             state[f"sides_accused_{index}"] = json.dumps(sorted(seen.accused))
@@ -159,7 +159,7 @@ class SidesHistory:
             if f"sides_{index}" not in state:
                 break
             clients = json.loads(state[f"sides_{index}"])
-            cosines = vector_of(state, f"sides_sign_cosines_{index}", owner, (len(clients), len(clients)))
+            cosines = vector_of(state, f"sides_cosines_{index}", owner, (len(clients), len(clients)))
             searched = vector_of(state, f"sides_searched_{index}", owner, (1,))
             points = vector_of(state, f"sides_points_{index}", owner, (len(clients), None))
             ridge = vector_of(state, f"sides_ridge_{index}", owner, (1,))

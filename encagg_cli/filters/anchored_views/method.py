@@ -33,6 +33,7 @@ _WORDS = {
     "changed": "one of {size} that turned away from what they themselves uploaded lately",
     "reversed": "one of {size} reversed against what the known-benign and others share",
     "suspect-anchor": "called known-benign, but the other known-benign would reject it",
+    "non-finite": "not a number somewhere, or infinite",
     "no-reference": "nothing to compare with: no known-benign upload in this round",
 }
 
@@ -49,11 +50,12 @@ class AnchoredViews(Filter):
        turned from its own accepted uploads of the last rounds, three at most (history.py).
     3. *Anchored split* (split.py): in each view, the split that most increases the likelihood of two groups over one,
        among those with all known-benign clients on one side. The clearest split, if clear enough, is cut off.
-    4. *Reversed* (reversal.py): where no split is very clear, all clients are put on two sides, with what all share or
-       against it, so that the side of each is predicted best from the signs of the others (sides.py). Who is on the
-       other side in every good explanation is rejected. Where nobody is, clients are also parted in two populations
-       (parting.py), and every group that a search or a view has found is weighed by all that is known of it
-       (standing.py): how far it falls short of what the others share, how little it spreads where they do most, how
+    4. *Reversed* (reversal.py): before that, unless the split is very clear, all clients are put on two sides, with
+       what all share or against it, so that the side of each is predicted best from the others (sides.py). Who is on
+       the other side in every good explanation is rejected, and so is a whole side that is far better than those that
+       part the known-benign, and has little of what the others share. Where nobody is, clients are also parted in two
+       populations (parting.py), and every group that a search or a view has found is weighed by all that is known of
+       it (standing.py): how far it falls short of what the others share, how little it spreads where they do most, how
        clearly it stands apart in a view, and how well it is told as a population. All this is looked at in this round,
        and in the last `history` rounds together (evidence.py). Who was clearly reversed in one of those is rejected
        without a search, as long as it has little of what all share.

@@ -24,8 +24,10 @@ _LATER: Final = 3.0  # how many more once somebody has been rejected
 _CLEAR: Final = 4.0  # nats by which a group's being on the other side must be clearer than what parts the known-benign
 _STANDING_OUT: Final = 5.5  # strength from which a group stands out (standing.py), with five known-benign clients
 _STANDING_OUT_FEWER: Final = 2.5  # more, for every nat by which honest groups without any are commoner (anchors.py)
+_STANDING_OUT_LATER: Final = 2.0  # and once somebody has been rejected
 _HIDING: Final = 5.5  # and from which it hides
 _HIDING_FEWER: Final = 1.5
+_HIDING_LATER: Final = 1.0
 _HIDING_STRICTER: Final = 0.25  # more of it for every nat by which `alpha` is less than .02
 _STILL_APART: Final = 1.0  # standard deviations by which all accused have less of what is shared
 _CERTAIN: Final = 0.1  # of alpha, at which a group is accused in later rounds
@@ -69,10 +71,10 @@ def reversed_group(
 
     This round is looked at by itself, for those who began today, and together with the past, where today does not say
     otherwise. With those who are certain to be on the other side goes their group, as the clearer of the two tells it;
-    where nobody is certain, a group may be, or may stand out in all respects together (standing.py; not once somebody
-    has been rejected), if `groups` is asked for. What this round says
-    by itself against the past does not count unless `today_alone` is asked for, too. Of those `accused` (n,) by earlier
-    rounds, who still opposes the rest goes with them. `outlook` has the views of the same clients.
+    where nobody is certain, a group may be, or may stand out in all respects together (standing.py), if `groups` is
+    asked for. What this round says by itself against the past does not count unless `today_alone` is asked for, too.
+    Of those `accused` (n,) by earlier rounds, who still opposes the rest goes with them. `later` says that others have
+    been rejected, so that more is asked of all these. `outlook` has the views of the same clients.
     """
     telling = _Telling.of(evidence, anchors, outlook)
     group = telling.group(alpha, later=later, groups=groups, today_alone=today_alone)
@@ -126,16 +128,17 @@ class _Telling:
             opposed = max(found, key=lambda each: each[1])[0]
             if not group.any() or (group & opposed).any():
                 group |= opposed
-            if not group.any() and not later:
-                group = self._standing_out(stricter)
+            if not group.any():
+                group = self._standing_out(stricter, later)
         return group
 
-    def _standing_out(self, stricter: float) -> Mask:
+    def _standing_out(self, stricter: float, later: bool) -> Mask:
         (group, strength), (hidden, strength_hidden) = self._standing
         fewer = -float(np.log(by_chance_apart(int(self.anchors.sum()))))
-        if strength >= _STANDING_OUT + _STANDING_OUT_FEWER * fewer + stricter:
+        required = _STANDING_OUT + _STANDING_OUT_FEWER * fewer + stricter + _STANDING_OUT_LATER * later
+        if strength >= required:
             return group & self._sharing(group).guilty
-        required = _HIDING + _HIDING_FEWER * fewer + _HIDING_STRICTER * stricter
+        required = _HIDING + _HIDING_FEWER * fewer + _HIDING_STRICTER * stricter + _HIDING_LATER * later
         if strength_hidden >= required and self._sharing(hidden).little:
             return hidden & self._sharing(hidden).guilty
         return np.zeros_like(group)
@@ -147,7 +150,7 @@ class _Telling:
     def _standing(self) -> tuple[Found, Found]:
         evidence = self.evidence
         sides = [each for each, _ in self.told_by]
-        quotients = (evidence.quotients[0], evidence.parting(self.anchors))
+        quotients = [evidence.quotients[0], evidence.parting(self.anchors)][-len(sides) :]
         return standing_out(evidence.cosines, evidence.clouds, sides, quotients, self.outlook, self.anchors)
 
 

@@ -3,8 +3,8 @@
 Honest updates differ most along a few axes: which classes a client has, what its last batch was. The step that all of
 them share is small beside that, and a client who reverses its update, or only the shared part of it, lies inside the
 honest cloud of every plane. So the sides `s` of ±1 are found all at once, with `s = +1` for the known-benign, as
-those that are explained best. Uploads are known here by the signs of their coordinates: the step stands in all of them,
-and what clients differ in is large in some (sketch/signs.py). An explanation is good
+those that are explained best. Uploads are known here by cosines, for the most part of the signs of their coordinates:
+the step stands in all of them, and what clients differ in is large in some (evidence.py). An explanation is good
 
 - *by everybody*: the side of each client is predicted from its upload, by the ridge regression of the others' sides
   on their uploads. The loss is the mean square of these leave-one-out errors (PRESS; Allen, Technometrics 1974), and

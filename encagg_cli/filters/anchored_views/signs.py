@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-_STARTS: Final = 5000  # of a search at random, times clients; and no more and no less than
+_STARTS: Final = 5000  # at random, times clients; within the two bounds that follow
 _FEWEST_STARTS, _MOST_STARTS = 12, 100
-_AXES: Final = 8  # of the least loss, that a search starts from, in both directions, cut at
-_CUTS: Final = (0.1, 0.3, 0.5, 0.7)  # of the clients
+_AXES: Final = 8  # of the least loss, that a search starts from in both directions
+_CUTS: Final = (0.1, 0.3, 0.5, 0.7)  # shares of the clients that lie farthest along an axis
 _MOST_INDEPENDENT: Final = 50  # clients, as many as the bounds were fitted on
 _TINY: Final = 1e-9
 

@@ -27,8 +27,8 @@ def anchored_split(values: Numbers, trusted: Mask, *, low: bool, high: bool) -> 
     """The split of `values` (n,) that gains most likelihood, over all that leave every known-benign client near.
 
     The gain is that of two normal distributions, one a side, over a single one:
-    `n ln σ - n₁ ln σ₁ - n₂ ln σ₂ + n₁ ln(n₁/n) + n₂ ln(n₂/n)`. For one normal or uniform population it is below zero
-    in expectation, whatever the scale, so that it needs no unit. `low` and `high` say on which side the far group may
+    `n ln σ - n₁ ln σ₁ - n₂ ln σ₂ + n₁ ln(n₁/n) + n₂ ln(n₂/n)`. For one normal or uniform population it is about
+    zero or below, whatever the scale, so that it needs no unit. `low` and `high` say on which side the far group may
     lie. None where no split is possible.
     """
     n = len(values)

@@ -7,7 +7,7 @@ know nothing of each other:
 
 - *contrast*: how far its uploads are from having what those of all others share (sharing.py);
 - *collapse*: how little they spread where honest clients do most (cloud.py);
-- *apart*: how much likelier than one population the view makes two in which the group stands apart most (split.py);
+- *apart*: in the view in which the group stands apart most, how much likelier two populations are than one (split.py);
 - *parting*: how much better it is predicted from the uploads than the best group that parts the known-benign.
 
 The first two are averaged over all remembered rounds, and the last is of all of them together. The weights were fitted

@@ -93,7 +93,7 @@ def test_a_client_is_held_against_its_own_uploads_of_three_rounds_at_most():
             method.decide(updates, trusted=range(K))
         kept = [name for name in method.state_dict() if name.startswith("clients_")]
         assert len(kept) == rounds
-        assert len([name for name in method.state_dict() if name.startswith("sides_sign_cosines_")]) == min(history, 5)
+        assert len([name for name in method.state_dict() if name.startswith("sides_cosines_")]) == min(history, 5)
 
 
 def test_a_state_of_other_settings_is_refused():
@@ -186,7 +186,7 @@ def test_sides_survive_in_a_state():
             assert np.array_equal(one, its, equal_nan=True)
     assert other.accused(["g", "h"]).tolist() == [False, True]
     assert [seen.searched for seen in other._seen] == [True, False]
-    for missing in ("sign_cosines_1", "accused_1", "searched_0", "points_0", "ridge_1"):
+    for missing in ("cosines_1", "accused_1", "searched_0", "points_0", "ridge_1"):
         damaged = history.state()
         del damaged[f"sides_{missing}"]
         with pytest.raises(UnusableInput, match=r"where its clients|which side"):
@@ -197,7 +197,7 @@ def test_sides_survive_in_a_state():
         with pytest.raises(UnusableInput, match="damaged"):
             other.restore(damaged, "it")
     damaged = copy.deepcopy(history.state())
-    damaged["sides_sign_cosines_0"][0, 0] = np.nan
+    damaged["sides_cosines_0"][0, 0] = np.nan
     with pytest.raises(UnusableInput, match="damaged"):
         other.restore(damaged, "it")
     with pytest.raises(UnusableInput, match="other settings"):

@@ -8,14 +8,8 @@ from encagg_cli.errors import UsageError
 from encagg_cli.filters import Decision
 from encagg_cli.filters.anchored_views import detector, in_words
 from encagg_cli.filters.anchored_views.anchors import by_chance_apart
-from encagg_cli.filters.anchored_views.detector import (
-    Findings,
-    Scene,
-    Searches,
-    copied,
-    detect,
-    required_gain,
-)
+from encagg_cli.filters.anchored_views.copies import coincide, copied
+from encagg_cli.filters.anchored_views.detector import Findings, Scene, Searches, detect, required_gain
 from encagg_cli.filters.anchored_views.views import View
 from encagg_cli.sketch import ArraySource, GramNeed, sketch_round
 from encagg_cli.sketch.signs import SignCosinesNeed
@@ -124,8 +118,62 @@ def test_copies_of_a_known_benign_upload_are_rejected_and_the_upload_is_not():
 
 def test_copied_groups_by_hand():
     points = np.array([0.0, 1.0, 5.0, 5.0, 9.0, 1.0, 9.005])
-    groups = copied(np.abs(points[:, None] - points[None]), np.arange(7) < 2, np.ones(7, dtype=bool))
+    trusted = np.arange(7) < 2
+    groups = copied(coincide(np.abs(points[:, None] - points[None]), trusted), trusted, np.ones(7, dtype=bool))
     assert [group.tolist() for group in groups] == [[5], [2, 3], [4, 6]]
+
+
+def test_copies_by_way_of_others_are_copies_in_any_order():
+    points = np.array([0.0, 1.0, 5.0, 5.006, 5.012])
+    for order in ([0, 1, 2, 3, 4], [0, 1, 3, 4, 2], [0, 1, 4, 2, 3]):
+        distances = np.abs(points[order][:, None] - points[order][None])
+        trusted = np.arange(5) < 2
+        groups = copied(coincide(distances, trusted), trusted, np.ones(5, dtype=bool))
+        assert [group.tolist() for group in groups] == [[2, 3, 4]]
+
+
+def test_two_known_benign_clients_with_one_upload_do_not_hide_who_else_copied():
+    points = np.array([0.0, 0.0, 1.0, 5.0, 5.0001])
+    trusted = np.arange(5) < 3
+    groups = copied(coincide(np.abs(points[:, None] - points[None]), trusted), trusted, np.ones(5, dtype=bool))
+    assert [group.tolist() for group in groups] == [[3, 4]]
+
+
+def test_known_benign_clients_with_one_upload_are_both_believed():
+    updates = honest()
+    updates[1] = updates[0]
+    assert set(decide(updates).reason) == {"kept", "trusted"}
+    alike = decide(np.ones((20, D)))
+    assert np.flatnonzero(alike.accepted).tolist() == list(range(K))
+    assert set(alike.reason) == {"copy", "trusted"}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("decoys", ["none", "copies", "noise"])
+def test_two_decoys_do_not_shield_who_has_nothing_of_what_all_share(decoys: str, seed: int):
+    """Attackers who keep their own upload, less the mean of all: only all that is known of them together tells."""
+    updates = honest(seed, spread=2.0)
+    updates[ATTACKERS] -= updates[: ATTACKERS[0]].mean(axis=0)
+    if decoys == "copies":
+        updates[ATTACKERS[1]] = updates[ATTACKERS[0]]
+    elif decoys == "noise":
+        updates[ATTACKERS[:2]] = 8.0 * np.random.default_rng(seed).standard_normal((2, D))
+    decision = decide(updates)
+    assert np.flatnonzero(~decision.accepted).tolist() == ATTACKERS.tolist()
+    assert decision.reason.count("reversed") == len(ATTACKERS) - 2 * (decoys != "none")
+
+
+def test_where_there_are_copies_the_others_are_still_drawn():
+    decision = decide(attacked("little-is-enough"))
+    assert decision.plane is not None
+    assert np.flatnonzero(np.isnan(decision.plane[:, 0])).tolist() == ATTACKERS.tolist()
+    assert np.isfinite(decision.trace["view likeness"]).sum() == ATTACKERS[0]
+
+
+def test_every_reason_has_words():
+    updates = honest()
+    updates[N - 1, 0] = np.nan
+    assert in_words(decide(updates))[-1] == "not a number somewhere, or infinite"
 
 
 @pytest.mark.parametrize("known_benign", [2, 3, 4, 5, 8, 10])

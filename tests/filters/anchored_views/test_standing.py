@@ -233,10 +233,9 @@ def nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("nothing_else")
-def test_it_finds_who_no_other_search_is_certain_of_unless_somebody_was_rejected_before():
+def test_it_finds_who_no_other_search_is_certain_of():
     updates = hidden(honest_updates(2), ATTACKERS)
     assert rejected(updates).tolist() == ATTACKERS.tolist()
-    assert not rejected(updates, later=True).any()
     assert not rejected(honest_updates(2)).any()
 
 
@@ -253,9 +252,11 @@ def test_it_finds_who_no_other_search_is_certain_of_unless_somebody_was_rejected
         (4.4, {"k": 8}, False),
         (4.6, {"k": 8}, True),
         (4.4, {"k": 12}, False),
+        (7.4, {"later": True}, False),
+        (7.6, {"later": True}, True),
     ],
 )
-def test_a_group_must_stand_out_more_the_less_may_be_lost_and_the_fewer_are_known_benign(
+def test_a_group_must_stand_out_more_the_less_may_be_lost_the_fewer_are_known_benign_and_after_others(
     strength: float, how: dict[str, float], yes: bool, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(reversal, "standing_out", lambda *_: ((ATTACKERS, strength), (NOBODY, -np.inf)))
@@ -284,6 +285,8 @@ def test_whom_this_round_clears_is_let_go(hides: bool, monkeypatch: pytest.Monke
         (6.4, {"k": 2}, False),
         (6.6, {"k": 2}, True),
         (5.0, {"k": 8}, True),
+        (6.4, {"later": True}, False),
+        (6.6, {"later": True}, True),
     ],
 )
 @pytest.mark.parametrize("shared", [False, True])
