@@ -218,8 +218,7 @@ def _cut(
     """Reject the group that stands out most among `alive`; False where none stands out enough.
 
     Who opposes the rest goes first, unless a view is far clearer: who stands out in one view is an honest client more
-    often, and once anybody has been rejected, more is asked of all others. Of who opposes the rest, not for copies,
-    though: two of them must not shield the other attackers.
+    often, and once anybody has been rejected, more is asked of all others.
     """
     later = bool(found.rejected.any())
     ordinary = required_gain(alpha * min(1.0, by_chance_apart(int(trusted.sum()))), len(alive))
@@ -266,7 +265,7 @@ def _reversed(
         trusted[alive],
         alpha,
         outlook=outlook,
-        later=bool((found.rejected & (found.reason != "copy")).any()),
+        later=bool(found.rejected.any()),
         groups=searches.groups,
         today_alone=searches.today_alone,
         accused=None if accused is None else accused[alive],
