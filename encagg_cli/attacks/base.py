@@ -160,6 +160,12 @@ class TrainedToHarm(Attack):
                 f"round {scene.number}: updates trained on changed labels have {scene.alternatives.n_parameters} "
                 f"parameters, and the round's have {scene.n_parameters}"
             )
+        theirs, ours = ([(p.name, p.shape) for p in each.parameters] for each in (scene.alternatives, scene.source))
+        if min(len(theirs), len(ours)) > 1 and theirs != ours:  # of a flat vector, nothing is known
+            raise UnusableInput(
+                f"round {scene.number}: updates trained on changed labels have other tensors, or in another order",
+                hint="capture both alike: with the global model, or both without",
+            )
         return np.array([row[client] for client in scene.poisoning], dtype=np.intp)
 
     def columns(self, columns: Columns, survey: Any) -> Matrix:

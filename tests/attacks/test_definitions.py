@@ -1,5 +1,7 @@
 """Every attack against its definition, written out densely."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -9,6 +11,7 @@ from encagg_cli import attacks
 from encagg_cli.attacks import craft_matrix
 from encagg_cli.attacks.lie import published_z
 from encagg_cli.errors import UnusableInput, UsageError
+from encagg_cli.rounds.layout import Parameter
 
 HONEST, ATTACKERS = 8, 3
 
@@ -293,6 +296,23 @@ def test_label_flip_uploads_what_was_trained_on_changed_labels(make_scene):
     alternatives = np.random.default_rng(9).standard_normal((ATTACKERS, 40))
     scene = make_scene(alternatives=alternatives)
     np.testing.assert_array_equal(craft_matrix(attacks.get("label-flip"), scene), alternatives.astype(np.float32))
+
+
+def test_label_flip_refuses_updates_whose_tensors_lie_in_another_order(make_scene):
+    weight, bias = Parameter("weight", (9, 4), 0), Parameter("bias", (4,), 36)
+    other_order = [Parameter("bias", (4,), 0), Parameter("weight", (9, 4), 4)]
+    scene = make_scene(alternatives=np.random.default_rng(9).standard_normal((ATTACKERS, 40)))
+    for layout, refused in (([weight, bias], False), (None, False), (other_order, True)):
+        alike = replace(
+            scene,
+            source=replace(scene.source, layout=[weight, bias]),
+            alternatives=replace(scene.alternatives, layout=layout),
+        )
+        if refused:
+            with pytest.raises(UnusableInput, match="another order"):
+                craft_matrix(attacks.get("label-flip"), alike)
+        else:
+            craft_matrix(attacks.get("label-flip"), alike)
 
 
 def test_label_flip_changes_labels_as_told():

@@ -10,6 +10,7 @@ from encagg_cli.filters.anchored_views.anchors import by_chance_apart
 from encagg_cli.filters.anchored_views.cloud import Cloud
 from encagg_cli.filters.anchored_views.copies import coincide, copied
 from encagg_cli.filters.anchored_views.evidence import Evidence, weight_of_signs
+from encagg_cli.filters.anchored_views.joint import joint_group
 from encagg_cli.filters.anchored_views.reversal import reversed_group
 from encagg_cli.filters.anchored_views.ridge import shared_with
 from encagg_cli.filters.anchored_views.split import anchored_split
@@ -32,7 +33,7 @@ _MOST_CUTS = 8
 _FEWEST_ANCHORS_TO_DOUBT = 3
 _LATER = 2.0  # how much clearer a cut must be once somebody has been rejected
 _CLEAR = 4.0  # evidence from which a cut goes before the test for reversed uploads
-_REVERSED = 2.0  # evidence of being reversed, which has no measure of its own
+_UNMEASURED = 2.0  # evidence of being reversed, or joint, which have no common measure
 
 
 @dataclass
@@ -40,7 +41,7 @@ class Findings:
     """What was found, aligned with the clients.
 
     evidence   of the strongest group that a client was in, as a multiple of what rejects; 1 and above if rejected
-               (2 for all that are reversed: the searches have no common measure)
+               (2 for all that are reversed or joint: the searches have no common measure)
     reason     why, for the rejected; "" for the others
     cluster    0 for those that are left, 1, 2, … for the groups in the order in which they were rejected
     common     how far the upload lies on the side of what the others share (sides.py), when last looked at; else NaN
@@ -92,12 +93,14 @@ class Past:
 
     continuity   (n,) each upload's likeness to the client's own recent ones, NaN where it has none; None: not kept
     rounds       their cosines (n, n), NaN for who was not there: they tell who was on which side (evidence.py)
+    updates      the cosines of the updates as they were, likewise
     clouds       where the clients were on their principal axes (cloud.py)
     accused      (n,) masks whom one of them accused of being reversed; None: nobody
     """
 
     continuity: Numbers | None = None
     rounds: Sequence[Numbers] = ()
+    updates: Sequence[Numbers] = ()
     clouds: Sequence[Cloud] = ()
     accused: Mask | None = None
 
@@ -156,8 +159,8 @@ class Scene:
 class Searches:
     """What is looked for (reversal.py): `sides`, who opposes the rest.
 
-    With `groups`, also groups without a sure member; with `today_alone`, also who does so in this round only; with
-    `accused`, also who did so in earlier ones, and a little now.
+    With `groups`, also groups without a sure member, and who has something in common (joint.py); with `today_alone`,
+    also who opposes the rest in this round only; with `accused`, also who did so in earlier ones, and a little now.
     """
 
     sides: bool = True
@@ -243,6 +246,8 @@ def _cut(
     outlook = Outlook(views, ordinary)
     if searches.sides and strongest < _CLEAR and _reversed(scene, alive, outlook, trusted, alpha, found, searches):
         return True
+    if searches.groups and strongest < _CLEAR and _joint(scene, alive, trusted, alpha, found):
+        return True
     if strongest > 1.0:
         found.reject(group, reason, strongest)
     return strongest > 1.0
@@ -273,10 +278,20 @@ def _reversed(
     found.common[alive] = reversal.common
     if not reversal.group.any():
         return False
-    found.reject(alive[reversal.group], "reversed", _REVERSED)
+    found.reject(alive[reversal.group], "reversed", _UNMEASURED)
     found.accused[alive[reversal.certain]] = True
     found.searched |= reversal.searched
     return True
+
+
+def _joint(scene: Scene, alive: NDArray[np.intp], trusted: Mask, alpha: float, found: Findings) -> bool:
+    """Reject those who have something in common that no known-benign upload has; False where nobody does."""
+    among = np.ix_(alive, alive)
+    rounds = [cosines[among] for cosines in (scene.gram.cosines, *scene.past.updates)]
+    joint = joint_group(rounds, trusted[alive], alpha, later=bool(found.rejected.any()))
+    if joint.any():
+        found.reject(alive[joint], "joint", _UNMEASURED)
+    return bool(joint.any())
 
 
 def _of_all(values: Numbers, alive: NDArray[np.intp], n: int) -> Numbers:

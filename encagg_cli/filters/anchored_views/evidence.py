@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.filters.anchored_views.cloud import Cloud
-from encagg_cli.filters.anchored_views.parting import parting_loss, partings
+from encagg_cli.filters.anchored_views.parting import parting_loss, partings, together
 from encagg_cli.filters.anchored_views.ridge import around_mean
 from encagg_cli.filters.anchored_views.sides import explanations, loss_of
 from encagg_cli.filters.anchored_views.signs import Quotient
@@ -87,21 +87,13 @@ class Evidence:
     def parting(self, anchors: Mask) -> Quotient:
         """What all rounds tell together of two populations; the `anchors` (n,) are known-benign."""
         weights = np.ones(len(self.quotients))
-        signs = partings(_sum(self.quotients, weights), anchors)[1][:1] if len(weights) > 1 else ()
+        signs = partings(together(self.quotients, weights), anchors)[1][:1] if len(weights) > 1 else ()
         for best in signs:  # none, where next to all are known-benign
             weights = np.array([_clarity(each, best) for each in self.quotients])
-        return _sum(self.quotients, weights)
+        return together(self.quotients, weights)
 
 
 def _clarity(quotient: Quotient, signs: Numbers) -> float:
     """Baseline over loss of the `signs` (n,); 1 for a round that tells nothing, for nobody was there."""
     loss = float(signs @ quotient.loss @ signs)
     return float(signs @ quotient.baseline @ signs) / loss if loss > _LEAST_LOSS else 1.0
-
-
-def _sum(quotients: Sequence[Quotient], weights: Numbers) -> Quotient:
-    shares = weights / weights.mean()
-    return Quotient(
-        np.tensordot(shares, np.array([each.loss for each in quotients]), 1),
-        np.tensordot(shares, np.array([each.baseline for each in quotients]), 1),
-    )

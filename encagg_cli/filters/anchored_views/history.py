@@ -75,44 +75,49 @@ class OwnHistory:
 
 @dataclass(frozen=True)
 class _Seen:
-    """A round that is remembered: its `clients`, their cosines, where they were, and whom of them it accused.
+    """A round that is remembered: its `clients`, where they were, and whom of them it accused.
 
-    By a search of its own (`searched`), which clears the others, or because earlier rounds had.
+    By a search of its own (`searched`), which clears the others, or because earlier rounds had. `cosines` told their
+    sides, and `updates` are the cosines of the updates as they were.
     """
 
     clients: list[str]
     cosines: NDArray[np.float32]
+    updates: NDArray[np.float32]
     cloud: Cloud
     accused: frozenset[str]
     searched: bool
 
 
 class SidesHistory:
-    """The last `rounds` rounds' cosines by which sides were told, where its clients were, and whom each accused.
+    """The last `rounds` rounds' cosines, where their clients were, and whom each accused.
 
-    Among the clients that were accepted or found reversed in it: whoever was rejected for something else has no part in
-    what the others share. Rounds of more than 512 such clients are not remembered.
+    Among the clients that were accepted, or found reversed or joint in it: whoever was rejected for something else has
+    no part in what the others share. Rounds of more than 512 such clients are not remembered.
     """
 
     def __init__(self, rounds: int) -> None:
         self.rounds = rounds
         self._seen: list[_Seen] = []
 
-    def rounds_of(self, clients: Sequence[str]) -> tuple[list[Numbers], list[Cloud]]:
-        """The cosines (n, n) of the remembered rounds, and their clouds, the oldest first.
+    def rounds_of(self, clients: Sequence[str]) -> tuple[list[Numbers], list[Numbers], list[Cloud]]:
+        """Of the rounds, the oldest first: the cosines (n, n) that told sides, those of the updates, and the clouds.
 
         NaN for whom of the `clients` was not there. Rounds in which none of them was are left out.
         """
-        earlier, clouds = [], []
+        earlier: list[Numbers] = []
+        updates: list[Numbers] = []
+        clouds: list[Cloud] = []
         for seen in self._seen:
             place = {client: index for index, client in enumerate(seen.clients)}
             index = np.array([place.get(client, -1) for client in clients], dtype=np.intp)
             absent = index < 0
             if not absent.all():
-                known = seen.cosines[np.ix_(index, index)].astype(np.float64)
-                earlier.append(np.where(absent | absent[:, None], np.nan, known))
+                for kept, cosines in ((earlier, seen.cosines), (updates, seen.updates)):
+                    known = cosines[np.ix_(index, index)].astype(np.float64)
+                    kept.append(np.where(absent | absent[:, None], np.nan, known))
                 clouds.append(seen.cloud.among(index))
-        return earlier, clouds
+        return earlier, updates, clouds
 
     def accused(self, clients: Sequence[str]) -> Mask:
         """(n,) who of these `clients` was accused of being reversed by more remembered rounds than cleared it."""
@@ -124,16 +129,26 @@ class SidesHistory:
         return np.array([balance[client] > 0 for client in clients], dtype=bool)
 
     def remember(
-        self, clients: Sequence[str], cosines: Numbers, deviations: Numbers, accused: Mask, *, searched: bool
+        self,
+        clients: Sequence[str],
+        cosines: Numbers,
+        updates: Numbers,
+        deviations: Numbers,
+        accused: Mask,
+        *,
+        searched: bool,
     ) -> None:
         """Take note of a round, and forget the oldest; the `accused` (n,) were reversed.
 
-        `deviations` (n, n) are the inner products of the uploads relative to any origin; `cosines` (n, n) tell sides.
+        `cosines` (n, n) tell sides, and `updates` (n, n) are those of the updates as they are, whose inner products
+        relative to any origin are the `deviations` (n, n).
         Those not accused, though they be rejected less clearly, are cleared by a round that `searched` and found some.
         """
         if 0 < len(clients) <= _MOST_CLIENTS:
             found = frozenset(client for client, yes in zip(clients, accused, strict=True) if yes)
-            self._add(_Seen(list(clients), cosines.astype(np.float32), Cloud.of(deviations), found, searched))
+            cloud = Cloud.of(deviations)
+            told_by = cosines.astype(np.float32), updates.astype(np.float32)
+            self._add(_Seen(list(clients), *told_by, cloud, found, searched))
 
     def _add(self, seen: _Seen) -> None:
         self._seen = [*self._seen, seen][-self.rounds :]
@@ -143,6 +158,7 @@ class SidesHistory:
         for index, seen in enumerate(self._seen):
             state[f"sides_{index}"] = json.dumps(seen.clients)
             state[f"sides_cosines_{index}"] = seen.cosines
+            state[f"sides_updates_{index}"] = seen.updates
             state[f"sides_points_{index}"] = seen.cloud.points
             state[f"sides_ridge_{index}"] = np.array([seen.cloud.ridge])
             state[f"sides_accused_{index}"] = json.dumps(sorted(seen.accused))
@@ -160,15 +176,17 @@ class SidesHistory:
                 break
             clients = json.loads(state[f"sides_{index}"])
             cosines = vector_of(state, f"sides_cosines_{index}", owner, (len(clients), len(clients)))
+            updates = vector_of(state, f"sides_updates_{index}", owner, (len(clients), len(clients)))
             searched = vector_of(state, f"sides_searched_{index}", owner, (1,))
             points = vector_of(state, f"sides_points_{index}", owner, (len(clients), None))
             ridge = vector_of(state, f"sides_ridge_{index}", owner, (1,))
-            if cosines is None or points is None or ridge is None or searched is None:
+            if cosines is None or updates is None or points is None or ridge is None or searched is None:
                 raise UnusableInput(f"the state of {owner} does not say where its clients were", hint=_AFRESH)
-            if not all((np.abs(values) <= _LARGEST).all() for values in (cosines, points, ridge)):
+            if not all((np.abs(values) <= _LARGEST).all() for values in (cosines, updates, points, ridge)):
                 raise UnusableInput(f"the state of {owner} is damaged: no clients can have been there", hint=_AFRESH)
             if f"sides_accused_{index}" not in state:
                 raise UnusableInput(f"the state of {owner} does not say which side its clients were on", hint=_AFRESH)
             found = frozenset(json.loads(state[f"sides_accused_{index}"]))
             cloud = Cloud(points, float(ridge[0]))
-            self._add(_Seen(clients, cosines.astype(np.float32), cloud, found, bool(searched[0])))
+            told_by = cosines.astype(np.float32), updates.astype(np.float32)
+            self._add(_Seen(clients, *told_by, cloud, found, bool(searched[0])))

@@ -32,6 +32,7 @@ _WORDS = {
     "separate": "one of {size} that stand apart from the known-benign along the main axis",
     "changed": "one of {size} that turned away from what they themselves uploaded lately",
     "reversed": "one of {size} reversed against what the known-benign and others share",
+    "joint": "one of {size} that have something in common which no known-benign upload has",
     "suspect-anchor": "called known-benign, but the other known-benign would reject it",
     "non-finite": "not a number somewhere, or infinite",
     "no-reference": "nothing to compare with: no known-benign upload in this round",
@@ -59,15 +60,18 @@ class AnchoredViews(Filter):
        clearly it stands apart in a view, and how well it is told as a population. All this is looked at in this round,
        and in the last `history` rounds together (evidence.py). Who was clearly reversed in one of those is rejected
        without a search, as long as it has little of what all share.
-    5. Again from 2, with a higher bar, until nothing stands out.
+    5. *Joint* (joint.py): where nobody is, clients are parted in two populations by the updates as they are; whoever is
+       told so far better than what parts the known-benign has something in common that honest uploads have not.
+    6. Again from 2, with a higher bar, until nothing stands out.
 
     How clear is clear enough follows from `alpha`, by null distributions measured once (detector.py), and for sides
     also from what chance and rivals reach in the round itself. Nobody tells it how many attackers there are, and there
     may be a majority of them.
 
     Reasons: `kept`, `trusted`; `copy`, `distant`, `unrelated`, `colluding`, `shadowing`, `separate`,
-    `changed`, `reversed`; `suspect-anchor` (a known-benign client whom the others would reject; there must be three or
-    more, and at most one is given up); `no-reference` (no known-benign upload in the round, so nothing is accepted).
+    `changed`, `reversed`, `joint`; `suspect-anchor` (a known-benign client whom the others would reject; there must be
+    three or more, and at most one is given up); `no-reference` (no known-benign upload in the round, so nothing is
+    accepted).
     """
 
     name: ClassVar[str] = "anchored-views"
@@ -146,11 +150,13 @@ class AnchoredViews(Filter):
 
     def _remember(self, sketch: RoundSketch, scene: Scene, found: Findings) -> None:
         self._own.remember(sketch.clients, sketch[self._projection()].rows, ~found.rejected)
-        on_a_side = np.flatnonzero(~found.rejected | (found.reason == "reversed"))
+        on_a_side = np.flatnonzero(~found.rejected | np.isin(found.reason, ("reversed", "joint")))
         cosines = scene.telling[np.ix_(on_a_side, on_a_side)]
         clients = [sketch.clients[index] for index in on_a_side]
-        deviations = scene.gram.deviations[np.ix_(on_a_side, on_a_side)]
-        self._sides.remember(clients, cosines, deviations, found.accused[on_a_side], searched=found.searched)
+        updates, deviations = (
+            each[np.ix_(on_a_side, on_a_side)] for each in (scene.gram.cosines, scene.gram.deviations)
+        )
+        self._sides.remember(clients, cosines, updates, deviations, found.accused[on_a_side], searched=found.searched)
 
     def _plane(self, found: Findings) -> Numbers:
         views = found.first_views

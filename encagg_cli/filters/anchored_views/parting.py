@@ -10,6 +10,7 @@ Some way always looks good, and honest classes part the known-benign as often as
 those of the rivals that do, and one parting alone convicts nobody (standing.py).
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -25,10 +26,10 @@ _FEWEST: Final = 2  # clients on the far side: a lone one's cannot be predicted 
 _TINY: Final = 1e-9
 
 
-def parting_loss(cosines: Numbers) -> Quotient:
+def parting_loss(cosines: Numbers, medians: float = 1.0) -> Quotient:
     """Leave-one-out error of a parting, and that without the uploads, of a round with these cosines (n, n).
 
-    Zero for clients that were not there, whose cosines are NaN.
+    Zero for clients that were not there, whose cosines are NaN. The ridge is so many `medians` (ridge.py).
     """
     n = len(cosines)
     loss, baseline = np.zeros((n, n)), np.zeros((n, n))
@@ -36,7 +37,7 @@ def parting_loss(cosines: Numbers) -> Quotient:
     m = len(there)
     if m > _FEWEST:
         among = np.ix_(there, there)
-        residual = residual_maker(alike(cosines[among]), intercept=True)
+        residual = residual_maker(alike(cosines[among]), intercept=True, medians=medians)
         left_out = residual / np.maximum(np.diag(residual), _TINY)[:, None]
         loss[among] = left_out.T @ left_out
         baseline[among] = (np.eye(m) - 1.0 / m) * (m / (m - 1)) ** 2
@@ -53,3 +54,25 @@ def gain_of_rivals(quotient: Quotient, anchors: Mask) -> float:
     gains, signs = partings(quotient, np.zeros(len(anchors), dtype=bool))
     rivals = np.abs(signs[:, anchors].sum(axis=1)) < anchors.sum()
     return float(gains[rivals].max()) if rivals.any() else -np.inf
+
+
+def together(quotients: Sequence[Quotient], weights: Numbers) -> Quotient:
+    """What several rounds tell together, each by its weight (rounds,)."""
+    shares = weights / weights.mean()
+    return Quotient(
+        np.tensordot(shares, np.array([each.loss for each in quotients]), 1),
+        np.tensordot(shares, np.array([each.baseline for each in quotients]), 1),
+    )
+
+
+def in_common(cosines: Numbers, far: Mask, medians: float) -> Numbers:
+    """(n,) how much each upload has of what those `far` (n,) have in common beyond the others: 1 all, 0 nothing.
+
+    By the same regression, of a round with these cosines (n, n), for each client by the uploads of the others.
+    """
+    residual = residual_maker(alike(cosines), intercept=True, medians=medians)
+    signs = np.where(far, -1.0, 1.0)
+    predicted = signs - (residual @ signs) / np.maximum(np.diag(residual), _TINY)
+    others = (signs.sum() - signs) / (len(signs) - 1)
+    share: Numbers = (others - predicted) / (others + 1.0)
+    return share

@@ -41,18 +41,18 @@ def around_mean(products: Numbers) -> Numbers:
     return centred
 
 
-def residual_maker(products: Numbers, *, intercept: bool = False) -> Numbers:
+def residual_maker(products: Numbers, *, intercept: bool = False, medians: float = 1.0) -> Numbers:
     """(n, n) `I - H`, `H` the hat matrix of the ridge regression on uploads with these inner products (n, n).
 
     The ridge is the median variance, so that the axes along which clients differ most are held back and noise is kept
-    out. An `intercept` is not held back.
+    out; or so many `medians` of it. An `intercept` is not held back.
     """
     mean = 1.0 / len(products) if intercept else 0.0
     if intercept:
         products = around_mean(products)
     variances, axes = np.linalg.eigh(products)
     variances = np.maximum(variances, 0.0)
-    ridge = _ridge(variances, 1.0)
+    ridge = _ridge(variances, medians)
     residual: Numbers = (axes * (ridge / (variances + ridge))) @ axes.T - mean
     return residual
 

@@ -118,23 +118,27 @@ def cosines_of(n: int, seed: int) -> np.ndarray:
 def test_cosines_of_the_last_rounds_are_kept_for_whom_they_know():
     history, rounds = SidesHistory(2), [cosines_of(8, seed) for seed in range(3)]
     for cosines in rounds:
-        history.remember(list("abcdefgh"), cosines, cosines, np.zeros(8, dtype=bool), searched=False)
-    history.remember([], np.zeros((0, 0)), np.zeros((0, 0)), NOBODY, searched=False)  # a round of which nobody is left
-    second, third = history.rounds_of(["b", "z", "a"])[0]
-    for past, cosines in ((second, rounds[1]), (third, rounds[2])):
+        history.remember(list("abcdefgh"), cosines, cosines.T**2, cosines, np.zeros(8, dtype=bool), searched=False)
+    nothing = np.zeros((0, 0))
+    history.remember([], nothing, nothing, nothing, NOBODY, searched=False)  # a round of which nobody is left
+    (second, third), (second_updates, third_updates), _ = history.rounds_of(["b", "z", "a"])
+    squares = [(cosines**2).astype(np.float32) for cosines in rounds]
+    kept = [(second, rounds[1]), (third, rounds[2]), (second_updates, squares[1]), (third_updates, squares[2])]
+    for past, cosines in kept:
         assert past[0, 2] == cosines[1, 0]
         assert past[0, 0] == cosines[1, 1]
         assert np.isnan(past[1]).all()
         assert np.isnan(past[:, 1]).all()
-    assert history.rounds_of(["y", "z"]) == ([], [])
+    assert history.rounds_of(["y", "z"]) == ([], [], [])
 
 
 def test_where_clients_were_is_kept_for_whom_it_knows():
     history, gram = SidesHistory(2), cosines_of(20, 0)
     names = [chr(ord("a") + index) for index in range(20)]
-    history.remember(names, gram, gram, np.zeros(20, dtype=bool), searched=False)
-    history.remember(names[:17], gram[:17, :17], gram[:17, :17], np.zeros(17, dtype=bool), searched=False)
-    clouds = history.rounds_of(["b", "z", "a"])[1]
+    history.remember(names, gram, gram, gram, np.zeros(20, dtype=bool), searched=False)
+    fewer = gram[:17, :17]
+    history.remember(names[:17], fewer, fewer, fewer, np.zeros(17, dtype=bool), searched=False)
+    clouds = history.rounds_of(["b", "z", "a"])[2]
     assert clouds[0].points[[0, 2]] == pytest.approx(Cloud.of(gram).points[[1, 0]])
     assert clouds[0].there.tolist() == [True, False, True]
     assert not clouds[1].there.any()  # five axes: too few
@@ -144,14 +148,15 @@ def test_a_round_too_large_to_keep_is_not():
     history = SidesHistory(2)
     nobody = np.zeros(513, dtype=bool)
     nothing = np.zeros((513, 513))
-    history.remember([str(index) for index in range(513)], nothing, nothing, nobody, searched=False)
-    assert history.rounds_of(["1"]) == ([], [])
+    history.remember([str(index) for index in range(513)], nothing, nothing, nothing, nobody, searched=False)
+    assert history.rounds_of(["1"]) == ([], [], [])
 
 
 def test_who_was_clearly_reversed_is_accused_as_long_as_the_round_is_remembered():
     history = SidesHistory(2)
     for found in ([3], [2], []):
-        history.remember(list("abcd"), cosines_of(4, 0), np.eye(4), np.isin(np.arange(4), found), searched=False)
+        accused = np.isin(np.arange(4), found)
+        history.remember(list("abcd"), cosines_of(4, 0), np.eye(4), np.eye(4), accused, searched=False)
         if found == [2]:
             assert history.accused(["d", "a", "z", "c"]).tolist() == [True, False, False, True]
     assert history.accused(["d", "a", "z", "c"]).tolist() == [False, False, False, True]
@@ -163,7 +168,8 @@ def test_who_was_accused_is_cleared_by_as_many_rounds_that_found_others():
 
     def remember(clients: str, found: str, *, searched: bool) -> None:
         here = np.array([client in found for client in clients])
-        history.remember(list(clients), cosines_of(len(clients), 0), np.eye(len(clients)), here, searched=searched)
+        gram = np.eye(len(clients))
+        history.remember(list(clients), cosines_of(len(clients), 0), gram, gram, here, searched=searched)
 
     remember("abcde", "cde", searched=True)
     remember("abcde", "c", searched=False)  # whom earlier rounds had accused: nobody was looked for
@@ -176,8 +182,9 @@ def test_who_was_accused_is_cleared_by_as_many_rounds_that_found_others():
 def test_sides_survive_in_a_state():
     history, other = SidesHistory(3), SidesHistory(3)
     names = [chr(ord("a") + index) for index in range(20)]
-    history.remember(names, cosines_of(20, 0), cosines_of(20, 1), np.arange(20) == 7, searched=True)
-    history.remember(["b"], np.ones((1, 1)), np.ones((1, 1)), np.zeros(1, dtype=bool), searched=False)
+    history.remember(names, *(cosines_of(20, seed) for seed in range(3)), np.arange(20) == 7, searched=True)
+    one = np.ones((1, 1))
+    history.remember(["b"], one, one, one, np.zeros(1, dtype=bool), searched=False)
     other.restore(history.state(), "it")
     for kept, again in zip(history.rounds_of(["a", "b"]), other.rounds_of(["a", "b"]), strict=True):
         for one, its in zip(kept, again, strict=True):
@@ -186,7 +193,7 @@ def test_sides_survive_in_a_state():
             assert np.array_equal(one, its, equal_nan=True)
     assert other.accused(["g", "h"]).tolist() == [False, True]
     assert [seen.searched for seen in other._seen] == [True, False]
-    for missing in ("cosines_1", "accused_1", "searched_0", "points_0", "ridge_1"):
+    for missing in ("cosines_1", "updates_0", "accused_1", "searched_0", "points_0", "ridge_1"):
         damaged = history.state()
         del damaged[f"sides_{missing}"]
         with pytest.raises(UnusableInput, match=r"where its clients|which side"):
@@ -196,10 +203,11 @@ def test_sides_survive_in_a_state():
         damaged[f"sides_{name}"] = np.full((len(damaged[f"sides_{name}"]), 1), value)
         with pytest.raises(UnusableInput, match="damaged"):
             other.restore(damaged, "it")
-    damaged = copy.deepcopy(history.state())
-    damaged["sides_cosines_0"][0, 0] = np.nan
-    with pytest.raises(UnusableInput, match="damaged"):
-        other.restore(damaged, "it")
+    for name in ("cosines_0", "updates_0"):
+        damaged = copy.deepcopy(history.state())
+        damaged[f"sides_{name}"][0, 0] = np.nan
+        with pytest.raises(UnusableInput, match="damaged"):
+            other.restore(damaged, "it")
     with pytest.raises(UnusableInput, match="other settings"):
         SidesHistory(4).restore(history.state(), "it")
 

@@ -16,6 +16,7 @@ from encagg_cli.sketch.signs import SignCosinesNeed
 
 N, K, D = 40, 5, 300
 ATTACKERS = np.arange(28, N)
+ONLY_VIEWS = Searches(sides=False, groups=False)
 
 
 def honest(seed: int = 0, *, spread: float = 1.0) -> np.ndarray:
@@ -215,7 +216,7 @@ def test_a_view_can_ask_for_a_clearer_split(monkeypatch: pytest.MonkeyPatch):
             return (View("made up", values[alive], "", "separate", bar=bar),)
 
         monkeypatch.setattr(detector, "views_of", views_of)
-        found = detect(scene_of(updates, np.arange(N) < K), np.arange(N) < K, 0.02, searches=Searches(sides=False))
+        found = detect(scene_of(updates, np.arange(N) < K), np.arange(N) < K, 0.02, searches=ONLY_VIEWS)
         cut.append(np.flatnonzero(found.rejected).tolist())
     assert cut == [ATTACKERS.tolist(), []]
 
@@ -235,7 +236,7 @@ def test_a_view_can_spare_groups_that_have_what_the_others_share(against: bool, 
             return (View("made up", values[alive], "", "separate", most_shared=most),)
 
         monkeypatch.setattr(detector, "views_of", views_of)
-        found = detect(scene_of(updates, np.arange(N) < K), np.arange(N) < K, 0.02, searches=Searches(sides=False))
+        found = detect(scene_of(updates, np.arange(N) < K), np.arange(N) < K, 0.02, searches=ONLY_VIEWS)
         cut.append(np.flatnonzero(found.rejected).tolist())
     assert cut == [[], ATTACKERS.tolist(), ATTACKERS.tolist()]
 

@@ -1,0 +1,59 @@
+"""Who has something in common that no known-benign upload has?
+
+Whoever trains a backdoor, on its own data with a trigger in some of them, uploads for the most part what honest
+training makes of these data: it has what all others share, and lies among them in every view. But what it was told
+beside that is the same for all who were, and no honest upload has any of it. So the clients are parted in two
+populations (parting.py), by the updates as they are: a trigger stands in few coordinates, of which signs know little.
+And axes along which clients differ little count nearly as much as the others: a trigger is small beside classes.
+
+Honest classes are populations, too, but part the known-benign as often as anybody else. A parting without known-benign
+clients on the far side is therefore believed where it is far better than those that part them: in this round by itself,
+or by less in all remembered rounds together, where chance finds another class in each, and a backdoor is the same.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encagg_cli.filters.anchored_views.anchors import by_chance_apart
+from encagg_cli.filters.anchored_views.parting import gain_of_rivals, in_common, parting_loss, partings, together
+
+Numbers = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+_NATS: Final = 12.0  # by which a parting must be better than those that part the known-benign, with five of them
+_NATS_WITH_PAST: Final = 7.0
+_FEWER: Final = 6.0  # more, for every nat by which honest groups without any are commoner (anchors.py)
+_STRICTER: Final = 2.0  # more, for every nat by which `alpha` is less than .02
+_LATER: Final = 2.0  # more, once somebody has been rejected
+_RIDGE: Final = 0.3  # in median variances
+_FEWEST_NEAR: Final = 6  # clients
+_STILL: Final = 0.25  # share of what the group has in common, that who is rejected has today
+
+
+def joint_group(rounds: Sequence[Numbers], anchors: Mask, alpha: float, *, later: bool) -> Mask:
+    """(n,) who has something in common that no known-benign upload has; nobody, in most rounds.
+
+    By the cosines (n, n) of the updates of this round and earlier ones, NaN for who was not there; the `anchors` (n,)
+    are known-benign. `later` says that others have been rejected, so that more is asked. Bounds were chosen on
+    scikit-learn's digits, as all others (detector.py).
+    """
+    fewer = max(0.0, -float(np.log(by_chance_apart(int(anchors.sum())))))
+    more = _FEWER * fewer + _STRICTER * float(np.log(0.02 / alpha)) + _LATER * later
+    quotients = [parting_loss(cosines, _RIDGE) for cosines in rounds]
+    told = [(quotients[0], _NATS + more)]
+    if len(rounds) > 1:
+        told.append((together(quotients, np.ones(len(rounds))), _NATS_WITH_PAST + more))
+    group, clearest = np.zeros(len(anchors), dtype=bool), 0.0
+    for quotient, required in told:
+        gains, signs = partings(quotient, anchors)
+        enough = (signs > 0).sum(axis=1) >= _FEWEST_NEAR
+        if enough.any():
+            beyond = float(gains[enough][0]) - max(gain_of_rivals(quotient, anchors), 0.0) - required
+            if beyond > clearest:
+                group, clearest = signs[enough][0] < 0, beyond
+    if group.any():
+        group &= in_common(rounds[0], group, _RIDGE) > _STILL
+    return group
