@@ -19,15 +19,18 @@ from numpy.typing import NDArray
 
 from encagg_cli.filters.anchored_views.anchors import by_chance_apart
 from encagg_cli.filters.anchored_views.parting import gain_of_rivals, in_common, parting_loss, partings, together
+from encagg_cli.filters.anchored_views.signs import independent
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-_NATS: Final = 12.0  # by which a parting must be better than those that part the known-benign, with five of them
-_NATS_WITH_PAST: Final = 7.0
+_NATS: Final = 12.0  # of fifty clients, by which a parting must be better than those that part five known-benign ones
+_NATS_WITH_PAST: Final = 8.0
 _FEWER: Final = 6.0  # more, for every nat by which honest groups without any are commoner (anchors.py)
 _STRICTER: Final = 2.0  # more, for every nat by which `alpha` is less than .02
 _LATER: Final = 2.0  # more, once somebody has been rejected
+_FITTED_WITH: Final = 50  # clients: of fewer, all gains are less, by about the root
+_FEWEST: Final = 20  # that were looked at
 _RIDGE: Final = 0.3  # in median variances
 _FEWEST_NEAR: Final = 6  # clients
 _STILL: Final = 0.25  # share of what the group has in common, that who is rejected has today
@@ -37,15 +40,18 @@ def joint_group(rounds: Sequence[Numbers], anchors: Mask, alpha: float, *, later
     """(n,) who has something in common that no known-benign upload has; nobody, in most rounds.
 
     By the cosines (n, n) of the updates of this round and earlier ones, NaN for who was not there; the `anchors` (n,)
-    are known-benign. `later` says that others have been rejected, so that more is asked. Bounds were chosen on
-    scikit-learn's digits, as all others (detector.py).
+    are known-benign, and it takes two to be parted. `later` says that others have been rejected, so that more is asked.
+    Bounds were chosen on scikit-learn's digits, as all others (detector.py).
     """
+    if anchors.sum() < 2:
+        return np.zeros(len(anchors), dtype=bool)
     fewer = max(0.0, -float(np.log(by_chance_apart(int(anchors.sum())))))
     more = _FEWER * fewer + _STRICTER * float(np.log(0.02 / alpha)) + _LATER * later
+    scale = float(np.sqrt(max(independent(len(anchors)), _FEWEST) / _FITTED_WITH))
     quotients = [parting_loss(cosines, _RIDGE) for cosines in rounds]
-    told = [(quotients[0], _NATS + more)]
+    told = [(quotients[0], scale * (_NATS + more))]
     if len(rounds) > 1:
-        told.append((together(quotients, np.ones(len(rounds))), _NATS_WITH_PAST + more))
+        told.append((together(quotients, np.ones(len(rounds))), scale * (_NATS_WITH_PAST + more)))
     group, clearest = np.zeros(len(anchors), dtype=bool), 0.0
     for quotient, required in told:
         gains, signs = partings(quotient, anchors)

@@ -10,7 +10,7 @@ from encagg_cli.federation.datasets import Dataset, load
 from encagg_cli.federation.models import Model
 from encagg_cli.federation.partition import dirichlet
 from encagg_cli.federation.training import Clients, LocalTraining
-from encagg_cli.filters.anchored_views import joint
+from encagg_cli.filters.anchored_views import detector, in_words, joint
 from encagg_cli.filters.anchored_views.joint import joint_group
 from encagg_cli.filters.anchored_views.parting import in_common
 from encagg_cli.filters.anchored_views.ridge import unexplained_shares
@@ -26,17 +26,21 @@ def cosines_of(updates: np.ndarray) -> np.ndarray:
     return updates @ updates.T
 
 
-def round_of(seed: int, trigger: float, marked: np.ndarray = MARKED, *, batch: float = 0.7) -> np.ndarray:
-    """Cosines of uploads of ten classes, mixed by each client in the same way in every round.
+def updates_of(seed: int, trigger: float, marked: np.ndarray = MARKED) -> np.ndarray:
+    """Uploads of ten classes, mixed by each client in the same way in every round.
 
     To their own the `marked` (n,) add the same: `trigger`, in five coordinates.
     """
     mixture = np.random.default_rng(0).dirichlet(np.full(10, 0.5), size=N)
     rng = np.random.default_rng(seed)
     updates = rng.standard_normal(D) + 3.0 * mixture @ rng.standard_normal((10, D))
-    updates += batch * rng.standard_normal((N, D))
+    updates += 0.7 * rng.standard_normal((N, D))
     updates[np.ix_(marked, np.arange(5))] += trigger
-    return cosines_of(updates)
+    return updates
+
+
+def round_of(seed: int, trigger: float, marked: np.ndarray = MARKED) -> np.ndarray:
+    return cosines_of(updates_of(seed, trigger, marked))
 
 
 def found(rounds: list[np.ndarray], **options: bool) -> list[int]:
@@ -99,16 +103,18 @@ def test_the_order_of_clients_does_not_matter():
     ("rounds", "known_benign", "alpha", "later", "required"),
     [
         (1, 5, 0.02, False, 12.0),
-        (2, 5, 0.02, False, 7.0),
-        (2, 8, 0.02, False, 7.0),
-        (2, 2, 0.02, False, 7.0 + 6.0 * np.log(2.0)),
-        (2, 5, 0.002, False, 7.0 + 2.0 * np.log(10.0)),
-        (2, 5, 0.02, True, 9.0),
+        (2, 5, 0.02, False, 8.0),
+        (2, 8, 0.02, False, 8.0),
+        (2, 2, 0.02, False, 8.0 + 6.0 * np.log(2.0)),
+        (2, 5, 0.002, False, 8.0 + 2.0 * np.log(10.0)),
+        (2, 5, 0.02, True, 10.0),
     ],
 )
 def test_how_much_clearer_than_its_rivals_a_parting_must_be(
     rounds: int, known_benign: int, alpha: float, later: bool, required: float, monkeypatch: pytest.MonkeyPatch
 ):
+    """Of fifty clients; of these forty, by the root of their number less."""
+    required *= np.sqrt(N / 50)
     signs = np.where(MARKED, -1.0, 1.0)[None]
     monkeypatch.setattr(joint, "partings", lambda *_: (np.array([30.0]), signs))
     for more, rejected in ((-0.01, True), (0.01, False)):
@@ -118,10 +124,51 @@ def test_how_much_clearer_than_its_rivals_a_parting_must_be(
         assert np.array_equal(group, MARKED & rejected)
 
 
-def test_a_parting_that_leaves_too_few_is_none():
-    few = np.arange(N) >= 5
-    group = joint_group([round_of(0, 10.0, few)], np.arange(N) < 2, ALPHA, later=False)
-    assert not group[few].all()
+def test_one_known_benign_client_has_nobody_to_be_parted_from():
+    assert not joint_group([round_of(0, 10.0)], np.arange(N) < 1, ALPHA, later=False).any()
+    assert joint_group([round_of(0, 10.0)], np.arange(N) < 2, ALPHA, later=False).any()
+
+
+@pytest.mark.parametrize(("near", "rejected"), [(5, 0), (6, N - 6)])
+def test_a_parting_that_leaves_too_few_is_none(near: int, rejected: int, monkeypatch: pytest.MonkeyPatch):
+    signs = np.where(np.arange(N) < near, 1.0, -1.0)[None]
+    monkeypatch.setattr(joint, "partings", lambda *_: (np.array([90.0]), signs))
+    monkeypatch.setattr(joint, "in_common", lambda *_: np.ones(N))
+    assert joint_group([round_of(0, 0.0)], ANCHORS, ALPHA, later=False).sum() == rejected
+
+
+def test_the_filter_remembers_who_was_found_so():
+    """No round alone tells, signs know nothing of five coordinates, and who was found is looked for again."""
+    method, names = filters.get("anchored-views"), [f"{index:02d}" for index in range(N)]
+    verdicts = [method.decide(updates_of(seed, 7.0), clients=names, trusted=names[:K]) for seed in range(10)]
+    assert verdicts[0].accepted.all()
+    for verdict in verdicts[4:]:
+        assert np.array_equal(~verdict.accepted, MARKED)
+        assert {verdict.reason[client] for client in np.flatnonzero(MARKED)} == {"joint"}
+    assert in_words(verdicts[-1])[-1] == "one of 6 that have something in common which no known-benign upload has"
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_it_is_told_by_the_updates_as_they_are_and_whether_others_have_been_rejected(
+    copies: bool, monkeypatch: pytest.MonkeyPatch
+):
+    asked = []
+
+    def nobody(rounds: list[np.ndarray], anchors: np.ndarray, alpha: float, *, later: bool) -> np.ndarray:
+        asked.append((rounds, later))
+        return np.zeros(len(anchors), dtype=bool)
+
+    monkeypatch.setattr(detector, "joint_group", nobody)
+    monkeypatch.setattr(detector, "weight_of_signs", lambda *_: 1.0)
+    method, names = filters.get("anchored-views"), [f"{index:02d}" for index in range(N)]
+    first, second = updates_of(0, 0.0), updates_of(1, 0.0)
+    second[-2:] = second[-1] if copies else second[-2:]
+    for updates in (first, second):
+        method.decide(updates, clients=names, trusted=names[:K])
+    left = N - 2 * copies
+    assert [later for _, later in asked] == [False, copies]
+    for cosines, updates in zip(asked[1][0], (second, first), strict=True):
+        assert np.allclose(cosines, cosines_of(updates)[:left, :left], atol=1e-5)
 
 
 def test_a_share_of_what_is_common_is_a_regression_on_the_others():
