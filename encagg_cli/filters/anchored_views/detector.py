@@ -10,7 +10,7 @@ from encagg_cli.filters.anchored_views.anchors import by_chance_apart
 from encagg_cli.filters.anchored_views.cloud import Cloud
 from encagg_cli.filters.anchored_views.copies import coincide, copied
 from encagg_cli.filters.anchored_views.evidence import Evidence, weight_of_signs
-from encagg_cli.filters.anchored_views.joint import joint_group
+from encagg_cli.filters.anchored_views.joint import joint_group, odd_anchor
 from encagg_cli.filters.anchored_views.reversal import reversed_group
 from encagg_cli.filters.anchored_views.ridge import shared_with
 from encagg_cli.filters.anchored_views.split import anchored_split
@@ -133,6 +133,10 @@ class Scene:
         """What those of the clients `alive` who are `far` have of what the others share, on average (ridge.py)."""
         return float(shared_with(self.telling[np.ix_(alive, alive)], ~far)[far].mean())
 
+    def updates(self, alive: NDArray[np.intp]) -> list[Numbers]:
+        """The cosines of the updates as they are of the clients `alive`, of this round and then of earlier ones."""
+        return [cosines[np.ix_(alive, alive)] for cosines in (self.gram.cosines, *self.past.updates)]
+
     def evidence(self, alive: NDArray[np.intp]) -> Evidence:
         """What this round and earlier ones tell of the sides of the clients `alive`."""
         key = alive.tobytes()
@@ -194,9 +198,10 @@ def suspect_anchor(scene: Scene, trusted: Mask, alpha: float, known: Findings) -
     Each is tried as an unknown among the clients that are left by the findings `known`, at a share of `alpha`: those
     rejected already must not bring it into disrepute by copying it. It takes three: of two, none is the odd one. Who
     lies on the side of what the others share is not reversed, known-benign or not, and of two known-benign clients with
-    one upload there is no telling which copied. Groups without a sure member are not
-    looked for, nor, where earlier rounds are known, who is reversed in this one alone: honest batches have two sides in
-    some rounds, and one of few known-benign clients is on the smaller one more often than it is poisoned.
+    one upload there is no telling which copied. Groups without a sure member are not looked for, nor, where earlier
+    rounds are known, who is reversed in this one alone: honest batches have two sides in some rounds, and one of few
+    known-benign clients is on the smaller one more often than it is poisoned. Where nobody is found so, the odd one is
+    looked for that has something in common with others (joint.py).
     """
     anchors = np.flatnonzero(trusted)
     same = coincide(scene.gram.distances, trusted)
@@ -212,7 +217,11 @@ def suspect_anchor(scene: Scene, trusted: Mask, alpha: float, known: Findings) -
         found = detect(scene, others, alpha / len(anchors), ~known.rejected, searches)
         evidence[at] = found.evidence[anchor] if found.rejected[anchor] else 0.0
     worst = int(evidence.argmax())
-    return int(anchors[worst]) if evidence[worst] > 0 else None
+    if evidence[worst] > 0:
+        return int(anchors[worst])
+    left = np.flatnonzero(~known.rejected)
+    odd = odd_anchor(scene.updates(left), trusted[left], alpha)
+    return None if odd is None else int(left[odd])
 
 
 def _cut(
@@ -286,9 +295,7 @@ def _reversed(
 
 def _joint(scene: Scene, alive: NDArray[np.intp], trusted: Mask, alpha: float, found: Findings) -> bool:
     """Reject those who have something in common that no known-benign upload has; False where nobody does."""
-    among = np.ix_(alive, alive)
-    rounds = [cosines[among] for cosines in (scene.gram.cosines, *scene.past.updates)]
-    joint = joint_group(rounds, trusted[alive], alpha, later=bool(found.rejected.any()))
+    joint = joint_group(scene.updates(alive), trusted[alive], alpha, later=bool(found.rejected.any()))
     if joint.any():
         found.reject(alive[joint], "joint", _UNMEASURED)
     return bool(joint.any())

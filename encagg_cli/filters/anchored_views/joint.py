@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from encagg_cli.filters.anchored_views.anchors import by_chance_apart
 from encagg_cli.filters.anchored_views.parting import gain_of_rivals, in_common, parting_loss, partings, together
-from encagg_cli.filters.anchored_views.signs import independent
+from encagg_cli.filters.anchored_views.signs import Quotient, independent
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -43,17 +43,10 @@ def joint_group(rounds: Sequence[Numbers], anchors: Mask, alpha: float, *, later
     are known-benign, and it takes two to be parted. `later` says that others have been rejected, so that more is asked.
     Bounds were chosen on scikit-learn's digits, as all others (detector.py).
     """
-    if anchors.sum() < 2:
-        return np.zeros(len(anchors), dtype=bool)
-    fewer = max(0.0, -float(np.log(by_chance_apart(int(anchors.sum())))))
-    more = _FEWER * fewer + _STRICTER * float(np.log(0.02 / alpha)) + _LATER * later
-    scale = float(np.sqrt(max(independent(len(anchors)), _FEWEST) / _FITTED_WITH))
-    quotients = [parting_loss(cosines, _RIDGE) for cosines in rounds]
-    told = [(quotients[0], scale * (_NATS + more))]
-    if len(rounds) > 1:
-        told.append((together(quotients, np.ones(len(rounds))), scale * (_NATS_WITH_PAST + more)))
     group, clearest = np.zeros(len(anchors), dtype=bool), 0.0
-    for quotient, required in told:
+    if anchors.sum() < 2:
+        return group
+    for quotient, required in _told(rounds, int(anchors.sum()), alpha, later):
         gains, signs = partings(quotient, anchors)
         enough = (signs > 0).sum(axis=1) >= _FEWEST_NEAR
         if enough.any():
@@ -63,3 +56,39 @@ def joint_group(rounds: Sequence[Numbers], anchors: Mask, alpha: float, *, later
     if group.any():
         group &= in_common(rounds[0], group, _RIDGE) > _STILL
     return group
+
+
+def odd_anchor(rounds: Sequence[Numbers], anchors: Mask, alpha: float) -> int | None:
+    """The one of the `anchors` (n,) that has something in common with others which the other anchors have not.
+
+    None in most rounds. A known-benign client with a backdoor would shield all who have it, for whatever tells them
+    then parts the known-benign. So the best parting with one of them on the far side is held against all that part the
+    others. Of fewer than three, none is the odd one. `rounds` as above.
+    """
+    k = int(anchors.sum())
+    if k < 3:
+        return None
+    odd, clearest = None, 0.0
+    for quotient, required in _told(rounds, k - 1, alpha / k, later=False):
+        gains, signs = partings(quotient, np.zeros(len(anchors), dtype=bool))
+        far = signs[:, anchors] * np.sign(signs[:, anchors].sum(axis=1))[:, None] < 0
+        alone = far.sum(axis=1) == 1
+        for at in np.flatnonzero(alone)[:1]:
+            parts_others = np.delete(signs[:, anchors], int(far[at].argmax()), axis=1)
+            rivals = gains[np.abs(parts_others.sum(axis=1)) < k - 1]
+            beyond = float(gains[at]) - max(float(rivals.max(initial=0.0)), 0.0) - required
+            if beyond > clearest:
+                odd, clearest = int(np.flatnonzero(anchors)[far[at].argmax()]), beyond
+    return odd
+
+
+def _told(rounds: Sequence[Numbers], k: int, alpha: float, later: bool) -> list[tuple[Quotient, float]]:
+    """What today tells, and all rounds together; by how many nats a parting must be better than its rivals."""
+    fewer = max(0.0, -float(np.log(by_chance_apart(k))))
+    more = _FEWER * fewer + _STRICTER * float(np.log(0.02 / alpha)) + _LATER * later
+    scale = float(np.sqrt(max(independent(len(rounds[0])), _FEWEST) / _FITTED_WITH))
+    quotients = [parting_loss(cosines, _RIDGE) for cosines in rounds]
+    told = [(quotients[0], scale * (_NATS + more))]
+    if len(rounds) > 1:
+        told.append((together(quotients, np.ones(len(rounds))), scale * (_NATS_WITH_PAST + more)))
+    return told
