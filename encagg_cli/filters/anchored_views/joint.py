@@ -71,14 +71,16 @@ def odd_anchor(rounds: Sequence[Numbers], anchors: Mask, alpha: float) -> int | 
     odd, clearest = None, 0.0
     for quotient, required in _told(rounds, k - 1, alpha / k, later=False):
         gains, signs = partings(quotient, np.zeros(len(anchors), dtype=bool))
-        far = signs[:, anchors] * np.sign(signs[:, anchors].sum(axis=1))[:, None] < 0
-        alone = far.sum(axis=1) == 1
-        for at in np.flatnonzero(alone)[:1]:
-            parts_others = np.delete(signs[:, anchors], int(far[at].argmax()), axis=1)
-            rivals = gains[np.abs(parts_others.sum(axis=1)) < k - 1]
-            beyond = float(gains[at]) - max(float(rivals.max(initial=0.0)), 0.0) - required
+        sides = signs[:, anchors]
+        apart = sides * np.sign(sides.sum(axis=1, keepdims=True)) < 0  # from most of them
+        of_one = np.flatnonzero(apart.sum(axis=1) == 1)
+        if len(of_one):
+            best = of_one[0]
+            anchor = int(apart[best].argmax())
+            part_others = np.abs(np.delete(sides, anchor, axis=1).sum(axis=1)) < k - 1
+            beyond = float(gains[best] - gains[part_others].max(initial=0.0)) - required
             if beyond > clearest:
-                odd, clearest = int(np.flatnonzero(anchors)[far[at].argmax()]), beyond
+                odd, clearest = int(np.flatnonzero(anchors)[anchor]), beyond
     return odd
 
 
