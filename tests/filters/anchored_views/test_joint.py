@@ -184,6 +184,27 @@ def test_a_known_benign_client_of_theirs_is_reported_and_does_not_shield_them(an
     assert {decision.reason[client] for client in np.flatnonzero(MARKED)} == {"joint"}
 
 
+def test_several_rounds_together_tell_which_known_benign_client_is_theirs():
+    method, names = filters.get("anchored-views"), [f"{index:02d}" for index in range(N)]
+    theirs = MARKED | (np.arange(N) == 2)
+    verdicts = [method.decide(updates_of(seed, 7.6, theirs), clients=names, trusted=names[:K]) for seed in range(8)]
+    assert verdicts[0].accepted.all()
+    for verdict in verdicts[-2:]:
+        assert verdict.reason[2] == "suspect-anchor"
+        assert np.array_equal(~verdict.accepted, theirs)
+
+
+def test_how_much_clearer_than_its_rivals_the_parting_of_one_must_be(monkeypatch: pytest.MonkeyPatch):
+    """As if it were unknown, at a share of alpha."""
+    theirs, others = MARKED | (np.arange(N) == 2), np.isin(np.arange(N), [0, 1, 9, 20])
+    signs = np.where([theirs, others], -1.0, 1.0)
+    required = np.sqrt(N / 50) * (12.0 + 6.0 * np.log(6 / K) + 2.0 * np.log(K))
+    for more, expected in ((-0.01, 2), (0.01, None)):
+        gains = np.array([40.0, 40.0 - required + more])
+        monkeypatch.setattr(joint, "partings", lambda *_, gains=gains: (gains, signs))
+        assert odd_anchor([round_of(0, 0.0)], ANCHORS, ALPHA) == expected
+
+
 def test_honest_known_benign_clients_are_not_odd():
     for seed in range(0, 60, 6):
         rounds = [round_of(seed + each, 0.0) for each in range(6)]
