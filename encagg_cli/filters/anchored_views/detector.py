@@ -10,7 +10,7 @@ from encagg_cli.filters.anchored_views.anchors import by_chance_apart
 from encagg_cli.filters.anchored_views.cloud import Cloud
 from encagg_cli.filters.anchored_views.copies import coincide, copied
 from encagg_cli.filters.anchored_views.evidence import Evidence, weight_of_signs
-from encagg_cli.filters.anchored_views.joint import joint_group, odd_anchor
+from encagg_cli.filters.anchored_views.joint import joint_group
 from encagg_cli.filters.anchored_views.reversal import reversed_group
 from encagg_cli.filters.anchored_views.ridge import shared_with
 from encagg_cli.filters.anchored_views.split import anchored_split
@@ -200,8 +200,8 @@ def suspect_anchor(scene: Scene, trusted: Mask, alpha: float, known: Findings) -
     lies on the side of what the others share is not reversed, known-benign or not, and of two known-benign clients with
     one upload there is no telling which copied. Groups without a sure member are not looked for, nor, where earlier
     rounds are known, who is reversed in this one alone: honest batches have two sides in some rounds, and one of few
-    known-benign clients is on the smaller one more often than it is poisoned. Where nobody is found so, the odd one is
-    looked for that has something in common with others (joint.py).
+    known-benign clients is on the smaller one more often than it is poisoned. And of honest clients with rare data, one
+    is often the only known-benign one.
     """
     anchors = np.flatnonzero(trusted)
     same = coincide(scene.gram.distances, trusted)
@@ -217,11 +217,7 @@ def suspect_anchor(scene: Scene, trusted: Mask, alpha: float, known: Findings) -
         found = detect(scene, others, alpha / len(anchors), ~known.rejected, searches)
         evidence[at] = found.evidence[anchor] if found.rejected[anchor] else 0.0
     worst = int(evidence.argmax())
-    if evidence[worst] > 0:
-        return int(anchors[worst])
-    left = np.flatnonzero(~known.rejected)
-    odd = odd_anchor(scene.updates(left), trusted[left], alpha)
-    return None if odd is None else int(left[odd])
+    return int(anchors[worst]) if evidence[worst] > 0 else None
 
 
 def _cut(

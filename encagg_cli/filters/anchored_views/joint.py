@@ -58,32 +58,6 @@ def joint_group(rounds: Sequence[Numbers], anchors: Mask, alpha: float, *, later
     return group
 
 
-def odd_anchor(rounds: Sequence[Numbers], anchors: Mask, alpha: float) -> int | None:
-    """The one of the `anchors` (n,) that has something in common with others which the other anchors have not.
-
-    None in most rounds. A known-benign client with a backdoor would shield all who have it, for whatever tells them
-    then parts the known-benign. So the best parting with one of them on the far side is held against all that part the
-    others. Of fewer than three, none is the odd one. `rounds` as above.
-    """
-    k = int(anchors.sum())
-    if k < 3:
-        return None
-    odd, clearest = None, 0.0
-    for quotient, required in _told(rounds, k - 1, alpha / k, later=False):
-        gains, signs = partings(quotient, np.zeros(len(anchors), dtype=bool))
-        sides = signs[:, anchors]
-        apart = sides * np.sign(sides.sum(axis=1, keepdims=True)) < 0  # from most of them
-        of_one = np.flatnonzero(apart.sum(axis=1) == 1)
-        if len(of_one):
-            best = of_one[0]
-            anchor = int(apart[best].argmax())
-            part_others = np.abs(np.delete(sides, anchor, axis=1).sum(axis=1)) < k - 1
-            beyond = float(gains[best] - gains[part_others].max(initial=0.0)) - required
-            if beyond > clearest:
-                odd, clearest = int(np.flatnonzero(anchors)[anchor]), beyond
-    return odd
-
-
 def _told(rounds: Sequence[Numbers], k: int, alpha: float, later: bool) -> list[tuple[Quotient, float]]:
     """What today tells, and all rounds together; by how many nats a parting must be better than its rivals."""
     fewer = max(0.0, -float(np.log(by_chance_apart(k))))

@@ -11,7 +11,7 @@ from encagg_cli.federation.models import Model
 from encagg_cli.federation.partition import dirichlet
 from encagg_cli.federation.training import Clients, LocalTraining
 from encagg_cli.filters.anchored_views import detector, in_words, joint
-from encagg_cli.filters.anchored_views.joint import joint_group, odd_anchor
+from encagg_cli.filters.anchored_views.joint import joint_group
 from encagg_cli.filters.anchored_views.parting import in_common
 from encagg_cli.filters.anchored_views.ridge import unexplained_shares
 
@@ -169,55 +169,6 @@ def test_it_is_told_by_the_updates_as_they_are_and_whether_others_have_been_reje
     assert [later for _, later in asked] == [False, copies]
     for cosines, updates in zip(asked[1][0], (second, first), strict=True):
         assert np.allclose(cosines, cosines_of(updates)[:left, :left], atol=1e-5)
-
-
-@pytest.mark.parametrize("anchor", [0, 3])
-def test_a_known_benign_client_of_theirs_is_reported_and_does_not_shield_them(anchor: int):
-    theirs = MARKED | (np.arange(N) == anchor)
-    rounds = [round_of(seed, 10.0, theirs) for seed in range(2)]
-    for told in (rounds, rounds[:1]):
-        assert not found(told)
-        assert odd_anchor(told, ANCHORS, ALPHA) == anchor
-    decision = filters.get("anchored-views").decide(updates_of(0, 10.0, theirs), trusted=list(range(K)))
-    assert np.array_equal(~decision.accepted, theirs)
-    assert decision.reason[anchor] == "suspect-anchor"
-    assert {decision.reason[client] for client in np.flatnonzero(MARKED)} == {"joint"}
-
-
-def test_several_rounds_together_tell_which_known_benign_client_is_theirs():
-    method, names = filters.get("anchored-views"), [f"{index:02d}" for index in range(N)]
-    theirs = MARKED | (np.arange(N) == 2)
-    verdicts = [method.decide(updates_of(seed, 7.6, theirs), clients=names, trusted=names[:K]) for seed in range(8)]
-    assert verdicts[0].accepted.all()
-    for verdict in verdicts[-2:]:
-        assert verdict.reason[2] == "suspect-anchor"
-        assert np.array_equal(~verdict.accepted, theirs)
-
-
-def test_how_much_clearer_than_its_rivals_the_parting_of_one_must_be(monkeypatch: pytest.MonkeyPatch):
-    """As if it were unknown, at a share of alpha."""
-    theirs, others = MARKED | (np.arange(N) == 2), np.isin(np.arange(N), [0, 1, 9, 20])
-    signs = np.where([theirs, others], -1.0, 1.0)
-    required = np.sqrt(N / 50) * (12.0 + 6.0 * np.log(6 / K) + 2.0 * np.log(K))
-    for more, expected in ((-0.01, 2), (0.01, None)):
-        gains = np.array([40.0, 40.0 - required + more])
-        monkeypatch.setattr(joint, "partings", lambda *_, gains=gains: (gains, signs))
-        assert odd_anchor([round_of(0, 0.0)], ANCHORS, ALPHA) == expected
-
-
-def test_honest_known_benign_clients_are_not_odd():
-    for seed in range(0, 60, 6):
-        rounds = [round_of(seed + each, 0.0) for each in range(6)]
-        for known_benign in (3, 5):
-            assert odd_anchor(rounds, np.arange(N) < known_benign, ALPHA) is None
-            assert odd_anchor(rounds[:1], np.arange(N) < known_benign, ALPHA) is None
-        assert odd_anchor([round_of(seed, 10.0)], ANCHORS, ALPHA) is None  # what the marked share parts no anchor
-
-
-def test_of_few_known_benign_clients_or_of_two_with_it_none_is_the_odd_one():
-    rounds = [round_of(0, 10.0, MARKED | (np.arange(N) == 0))]
-    assert odd_anchor(rounds, np.arange(N) < 2, ALPHA) is None
-    assert odd_anchor([round_of(0, 10.0, MARKED | (np.arange(N) < 2))], ANCHORS, ALPHA) is None
 
 
 def test_a_share_of_what_is_common_is_a_regression_on_the_others():
