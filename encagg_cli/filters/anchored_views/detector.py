@@ -291,7 +291,9 @@ def _reversed(
 
 def _joint(scene: Scene, alive: NDArray[np.intp], trusted: Mask, alpha: float, found: Findings) -> bool:
     """Reject those who have something in common that no known-benign upload has; False where nobody does."""
-    joint = joint_group(scene.updates(alive), trusted[alive], alpha, later=bool(found.rejected.any()))
+    joint = joint_group(
+        scene.updates(alive), scene.signs[alive].cosines, trusted[alive], alpha, later=bool(found.rejected.any())
+    )
     if joint.any():
         found.reject(alive[joint], "joint", _UNMEASURED)
     return bool(joint.any())

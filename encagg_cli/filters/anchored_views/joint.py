@@ -8,7 +8,9 @@ And axes along which clients differ little count nearly as much as the others: a
 
 Honest classes are populations, too, but part the known-benign as often as anybody else. A parting without known-benign
 clients on the far side is therefore believed where it is far better than those that part them: in this round by itself,
-or by less in all remembered rounds together, where chance finds another class in each, and a backdoor is the same.
+or by less in all remembered rounds together, where chance finds another class in each, and a backdoor is the same. Nor
+may it be told nearly as well by the signs of the coordinates: where clients have few classes, some class is nobody's of
+the known-benign in round after round, and a class stands in many coordinates.
 """
 
 from collections.abc import Sequence
@@ -33,15 +35,17 @@ _FITTED_WITH: Final = 50  # clients: of fewer, all gains are less, by about the 
 _FEWEST: Final = 20  # that were looked at
 _RIDGE: Final = 0.3  # in median variances
 _FEWEST_NEAR: Final = 6  # clients
+_BY_SIGNS: Final = 0.65  # of what the updates gain, that the signs of their coordinates may
 _STILL: Final = 0.25  # share of what the group has in common, that who is rejected has today
 
 
-def joint_group(rounds: Sequence[Numbers], anchors: Mask, alpha: float, *, later: bool) -> Mask:
+def joint_group(rounds: Sequence[Numbers], signs_today: Numbers, anchors: Mask, alpha: float, *, later: bool) -> Mask:
     """(n,) who has something in common that no known-benign upload has; nobody, in most rounds.
 
-    By the cosines (n, n) of the updates of this round and earlier ones, NaN for who was not there; the `anchors` (n,)
-    are known-benign, and it takes two to be parted. `later` says that others have been rejected, so that more is asked.
-    Bounds were chosen on scikit-learn's digits, as all others (detector.py).
+    By the cosines (n, n) of the updates of this round and earlier ones, NaN for who was not there, and those of the
+    signs of this round's, `signs_today` (n, n); the `anchors` (n,) are known-benign, and it takes two to be parted.
+    `later` says that others have been rejected, so that more is asked. Bounds were chosen on scikit-learn's digits, as
+    all others (detector.py); that for signs on honest rounds of MNIST, Dirichlet 0.1: digits have no such classes.
     """
     group, clearest = np.zeros(len(anchors), dtype=bool), 0.0
     if anchors.sum() < 2:
@@ -54,8 +58,15 @@ def joint_group(rounds: Sequence[Numbers], anchors: Mask, alpha: float, *, later
             if beyond > clearest:
                 group, clearest = signs[enough][0] < 0, beyond
     if group.any():
+        group &= _gain(signs_today, group) <= _BY_SIGNS * _gain(rounds[0], group)
+    if group.any():
         group &= in_common(rounds[0], group, _RIDGE) > _STILL
     return group
+
+
+def _gain(cosines: Numbers, group: Mask) -> float:
+    """Nats by which a round tells the `group` (n,), by cosines (n, n)."""
+    return float(parting_loss(cosines, _RIDGE).gains(np.where(group, -1.0, 1.0)[None])[0])
 
 
 def _told(rounds: Sequence[Numbers], k: int, alpha: float, later: bool) -> list[tuple[Quotient, float]]:

@@ -43,8 +43,13 @@ def round_of(seed: int, trigger: float, marked: np.ndarray = MARKED) -> np.ndarr
     return cosines_of(updates_of(seed, trigger, marked))
 
 
-def found(rounds: list[np.ndarray], **options: bool) -> list[int]:
-    return np.flatnonzero(joint_group(rounds, ANCHORS, ALPHA, later=options.get("later", False))).tolist()
+def group_of(rounds: list[np.ndarray], anchors: np.ndarray = ANCHORS) -> np.ndarray:
+    """Who is found where signs tell nothing, as of a trigger in few of many coordinates."""
+    return joint_group(rounds, np.eye(N), anchors, ALPHA, later=False)
+
+
+def found(rounds: list[np.ndarray]) -> list[int]:
+    return np.flatnonzero(group_of(rounds)).tolist()
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -71,7 +76,7 @@ def test_a_class_that_no_known_benign_client_has_is_nobody():
         mixture = np.random.default_rng(0).dirichlet(np.full(10, 0.5), size=N)
         lacking = np.argsort(mixture[:, 3], kind="stable")[:K]
         rounds = [round_of(seed * 6 + each, 0.0) for each in range(6)]
-        assert not joint_group(rounds, np.isin(np.arange(N), lacking), ALPHA, later=False).any()
+        assert not group_of(rounds, np.isin(np.arange(N), lacking)).any()
 
 
 def test_the_known_benign_are_never_in_it():
@@ -95,7 +100,7 @@ def test_who_was_not_there_neither_counts_nor_goes_free():
 def test_the_order_of_clients_does_not_matter():
     rounds, order = [round_of(seed, 10.0) for seed in range(3)], np.random.default_rng(0).permutation(N)
     shuffled = [cosines[np.ix_(order, order)] for cosines in rounds]
-    group = joint_group(shuffled, ANCHORS[order], ALPHA, later=False)
+    group = group_of(shuffled, ANCHORS[order])
     assert np.array_equal(group, MARKED[order])
 
 
@@ -120,13 +125,13 @@ def test_how_much_clearer_than_its_rivals_a_parting_must_be(
     for more, rejected in ((-0.01, True), (0.01, False)):
         monkeypatch.setattr(joint, "gain_of_rivals", lambda *_, more=more: 30.0 - required + more)
         cosines = [round_of(seed, 10.0) for seed in range(rounds)]
-        group = joint_group(cosines, np.arange(N) < known_benign, alpha, later=later)
+        group = joint_group(cosines, np.eye(N), np.arange(N) < known_benign, alpha, later=later)
         assert np.array_equal(group, MARKED & rejected)
 
 
 def test_one_known_benign_client_has_nobody_to_be_parted_from():
-    assert not joint_group([round_of(0, 10.0)], np.arange(N) < 1, ALPHA, later=False).any()
-    assert joint_group([round_of(0, 10.0)], np.arange(N) < 2, ALPHA, later=False).any()
+    assert not group_of([round_of(0, 10.0)], np.arange(N) < 1).any()
+    assert group_of([round_of(0, 10.0)], np.arange(N) < 2).any()
 
 
 @pytest.mark.parametrize(("near", "rejected"), [(5, 0), (6, N - 6)])
@@ -134,7 +139,8 @@ def test_a_parting_that_leaves_too_few_is_none(near: int, rejected: int, monkeyp
     signs = np.where(np.arange(N) < near, 1.0, -1.0)[None]
     monkeypatch.setattr(joint, "partings", lambda *_: (np.array([90.0]), signs))
     monkeypatch.setattr(joint, "in_common", lambda *_: np.ones(N))
-    assert joint_group([round_of(0, 0.0)], ANCHORS, ALPHA, later=False).sum() == rejected
+    monkeypatch.setattr(joint, "_gain", lambda *_: 0.0)
+    assert group_of([round_of(0, 0.0)]).sum() == rejected
 
 
 def test_the_filter_remembers_who_was_found_so():
@@ -154,8 +160,10 @@ def test_it_is_told_by_the_updates_as_they_are_and_whether_others_have_been_reje
 ):
     asked = []
 
-    def nobody(rounds: list[np.ndarray], anchors: np.ndarray, alpha: float, *, later: bool) -> np.ndarray:
-        asked.append((rounds, later))
+    def nobody(
+        rounds: list[np.ndarray], signs_today: np.ndarray, anchors: np.ndarray, alpha: float, *, later: bool
+    ) -> np.ndarray:
+        asked.append((rounds, signs_today, later))
         return np.zeros(len(anchors), dtype=bool)
 
     monkeypatch.setattr(detector, "joint_group", nobody)
@@ -166,9 +174,17 @@ def test_it_is_told_by_the_updates_as_they_are_and_whether_others_have_been_reje
     for updates in (first, second):
         method.decide(updates, clients=names, trusted=names[:K])
     left = N - 2 * copies
-    assert [later for _, later in asked] == [False, copies]
+    assert [later for *_, later in asked] == [False, copies]
     for cosines, updates in zip(asked[1][0], (second, first), strict=True):
         assert np.allclose(cosines, cosines_of(updates)[:left, :left], atol=1e-5)
+    assert np.allclose(asked[1][1], cosines_of(np.sign(second))[:left, :left], atol=1e-5)
+
+
+@pytest.mark.parametrize(("by_signs", "rejected"), [(0.64, True), (0.66, False)])
+def test_what_signs_tell_nearly_as_well_is_a_class(by_signs: float, rejected: bool, monkeypatch: pytest.MonkeyPatch):
+    cosines, signs = round_of(0, 10.0), np.eye(N)
+    monkeypatch.setattr(joint, "_gain", lambda told_by, _: by_signs * 40.0 if told_by is signs else 40.0)
+    assert joint_group([cosines], signs, ANCHORS, ALPHA, later=False).any() == rejected
 
 
 def test_a_share_of_what_is_common_is_a_regression_on_the_others():
