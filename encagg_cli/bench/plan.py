@@ -10,7 +10,7 @@ from encagg_cli.attacks import AttackNeed
 from encagg_cli.attacks.schedule import check_share
 from encagg_cli.bench.cells import HARDER, PUBLISHED, SHARES, Cell, draw_known_benign, grid
 from encagg_cli.bench.from_sketches import needs_of
-from encagg_cli.bench.recipes import RECIPES, is_made, make, recipe
+from encagg_cli.bench.recipes import FLIPPED, RECIPES, is_made, make, recipe
 from encagg_cli.bench.runner import Subject
 from encagg_cli.console import counted
 from encagg_cli.errors import EncaggError, UnusableInput, UsageError
@@ -67,7 +67,7 @@ def plan_bench(
     shares = list(dict.fromkeys(shares))
     _named_methods(methods)
     chosen = [recipe(name) for name in dict.fromkeys(RECIPES if "all" in recipes else recipes)]
-    own = [_Candidate(str(path), path, alternatives, known_benign, None) for path in runs]
+    own = [_Candidate(str(path), path, alternatives, None, known_benign, None) for path in runs]
     plans = [_plan_run(candidate, named, methods, shares) for candidate in own]
     for each in chosen:
         if not is_made(each, runs_dir):
@@ -75,7 +75,7 @@ def plan_bench(
     for each in chosen:
         path, flipped = make(each, runs_dir, data_dir, progress)
         k = each.known_benign if known_benign is None else known_benign
-        made = _Candidate(each.name, path, flipped, k, each.learning_rate)
+        made = _Candidate(each.name, path, flipped, canonical(FLIPPED), k, each.learning_rate)
         plans.append(_plan_run(made, named, methods, shares))
     if attacks:
         _refuse_skipped(named, plans)
@@ -93,11 +93,16 @@ def plan_bench(
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A run that may be benched on; `rate` is the server's learning rate, where it is known."""
+    """A run that may be benched on.
+
+    `trained_by` is the attack that the alternatives were trained by, and `rate` the server's learning rate, where they
+    are known.
+    """
 
     name: str
     path: Path
     alternatives: Path | None
+    trained_by: str | None
     known_benign: int | None
     rate: float | None
 
@@ -125,7 +130,7 @@ def _plan_run(
         own = {c for stored in run for c, flag in zip(stored.client_ids, stored.trusted, strict=True) if flag}
         trusted = draw_known_benign(clients, frozenset(own), Cell(name, "", 0.0, 0, k))
         able, missing = _methods(run, methods, trusted)
-        usable, left_out = _attacks(run, attacks, trusted, candidate.alternatives, candidate.rate)
+        usable, left_out = _attacks(run, attacks, trusted, candidate)
         possible, impossible = _shares(shares, clients, trusted)
         digest = _digest(run, candidate.alternatives)
     return _RunPlan(
@@ -213,9 +218,10 @@ def _named_methods(wanted: Sequence[str]) -> dict[str, Filter]:
 
 
 def _attacks(
-    run: Run, named: Sequence[str], trusted: frozenset[str], alternatives: Path | None, rate: float | None
+    run: Run, named: Sequence[str], trusted: frozenset[str], candidate: _Candidate
 ) -> tuple[list[str], dict[str, EncaggError]]:
-    """The attacks that this run allows, and why the others are left out; `rate` is the server's learning rate."""
+    """The attacks that this run allows, and why the others are left out."""
+    rate = candidate.rate
     usable: list[str] = []
     left_out: dict[str, EncaggError] = {}
     has_models = all(stored.has_global_model for stored in run)
@@ -224,9 +230,14 @@ def _attacks(
         attack = attack_registry.get(text)
         needs = attack.requires()
         watches = gradients and getattr(attack, "learning_rate", 0.0) is None
-        if AttackNeed.TRAINED_TO_HARM in needs and alternatives is None:
+        if AttackNeed.TRAINED_TO_HARM in needs and candidate.alternatives is None:
             left_out[text] = UsageError(
                 "needs updates trained on changed labels", hint="name a run that holds them: --alternatives RUN"
+            )
+        elif AttackNeed.TRAINED_TO_HARM in needs and candidate.trained_by not in (None, text):
+            left_out[text] = UsageError(
+                f"needs updates trained so, and those of a recipe are trained by {candidate.trained_by}",
+                hint="bench a run of your own, beside updates so trained: encagg bench RUN --alternatives RUN",
             )
         elif AttackNeed.GLOBAL_MODEL in needs and not has_models:
             left_out[text] = UnusableInput(

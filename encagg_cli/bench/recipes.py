@@ -69,6 +69,8 @@ _DIGITS = tuple(range(2, 8))
 _EARLY_AND_LATE = (1, 2, 3, 4, 17, 18, 19, 20)
 _STEPS = (5, 6, 7, 8, 120, 121, 122, 123)
 
+FLIPPED = LabelFlip()  # by which the updates beside the honest ones are trained
+
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -194,7 +196,7 @@ def make(
 
 def _flipped(federation: Federation, uploads: MemoryRound) -> MemoryRound:
     """What every client would have uploaded, had it trained on reversed labels."""
-    relabel = partial(LabelFlip().relabel, classes=federation.classes)
+    relabel = partial(FLIPPED.relabel, classes=federation.classes)
     with one_thread():
         updates = np.stack(
             [

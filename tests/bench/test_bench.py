@@ -217,6 +217,15 @@ def test_an_attack_that_needs_what_the_run_lacks_is_refused(tmp_path: Path, caps
     assert not {"xfed-like", "label-flip"} & attacks_run
 
 
+def test_labels_changed_in_another_way_than_the_recipes_are_refused(tmp_path, capsys):
+    options = ["--recipe", "digits-small", "--runs-dir", str(tmp_path / "runs"), "-o", str(tmp_path / "b.parquet")]
+    chosen = ["--method", "k-means", "--ratio", "0.2", "--workers", "1"]
+    assert main(["bench", *options, *chosen, "--attack", "label-flip(mapping=pair)"]) == 2
+    assert "those of a recipe are trained by label-flip" in " ".join(capsys.readouterr().err.split())
+    assert main(["bench", *options, *chosen, "--attack", "label-flip(mapping=reverse)"]) == 0
+    assert "label-flip" in pq.read_table(tmp_path / "b.parquet").column("attack").to_pylist()
+
+
 def test_shares_of_the_bench_that_a_run_does_not_allow_are_left_out(
     honest_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,7 @@ class, attackers from honest clients all at once: in whatever they have in commo
 points, and however small it is beside the axes along which all clients differ.
 
 Some way always looks good, and honest classes part the known-benign as often as anybody else: so gains are held against
-those of the rivals that do, and one parting alone convicts nobody (standing.py).
+those of the rivals that do: far beyond them alone (joint.py), or with all else that is known of a group (standing.py).
 """
 
 from collections.abc import Sequence

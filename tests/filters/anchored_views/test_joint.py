@@ -180,6 +180,17 @@ def test_it_is_told_by_the_updates_as_they_are_and_whether_others_have_been_reje
     assert np.allclose(asked[1][1], cosines_of(np.sign(second))[:left, :left], atol=1e-5)
 
 
+def test_a_class_is_told_by_signs_too_and_a_trigger_is_not():
+    """A group without known-benign clients that all coordinates tell, and one that five do."""
+    along = np.sign(np.random.default_rng(1).standard_normal(D))
+    dense, sparse = updates_of(0, 0.0), updates_of(0, 10.0)
+    dense[MARKED] += 6.0 * along
+    assert found([cosines_of(dense)]) == np.flatnonzero(MARKED).tolist()  # but for signs
+    for updates, rejected in ((dense, False), (sparse, True)):
+        rounds, signs = [cosines_of(updates)], cosines_of(np.sign(updates))
+        assert np.array_equal(joint_group(rounds, signs, ANCHORS, ALPHA, later=False), MARKED & rejected)
+
+
 @pytest.mark.parametrize(("by_signs", "rejected"), [(0.64, True), (0.66, False)])
 def test_what_signs_tell_nearly_as_well_is_a_class(by_signs: float, rejected: bool, monkeypatch: pytest.MonkeyPatch):
     cosines, signs = round_of(0, 10.0), np.eye(N)
