@@ -6,7 +6,7 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 from encagg_cli import filters
-from encagg_cli.federation.datasets import Dataset, load
+from encagg_cli.federation.datasets import load
 from encagg_cli.federation.models import Model
 from encagg_cli.federation.partition import dirichlet
 from encagg_cli.federation.training import Clients, LocalTraining
@@ -14,6 +14,7 @@ from encagg_cli.filters.anchored_views import detector, in_words, joint
 from encagg_cli.filters.anchored_views.joint import joint_group
 from encagg_cli.filters.anchored_views.parting import in_common
 from encagg_cli.filters.anchored_views.ridge import unexplained_shares
+from tests.benchmarks.backdoors import with_trigger
 
 N, D, K = 40, 500, 5
 ANCHORS = np.arange(N) < K
@@ -212,15 +213,6 @@ def test_a_share_of_what_is_common_is_a_regression_on_the_others():
     assert in_common(cosines, far, 0.3) == pytest.approx((alone - predicted) / (alone + 1.0), abs=1e-6)
     assert in_common(cosines, far, 0.3)[far].min() > 0.5
     assert in_common(cosines, far, 0.3)[~far].max() < 0.25
-
-
-def with_trigger(data: Dataset, share: float) -> Dataset:
-    """Of every sample with this chance, a corner is lit, and the label says 0."""
-    x, y = data.train_x.copy(), data.train_y.copy()
-    lit = np.random.default_rng(0).random(len(y)) < share
-    x[np.ix_(lit, np.arange(x.shape[1]), [-2, -1], [-2, -1])] = x.max()
-    y[lit] = 0
-    return Dataset(**{**vars(data), "train_x": x, "train_y": y})
 
 
 def test_a_trained_backdoor_is_found_and_nobody_else():
