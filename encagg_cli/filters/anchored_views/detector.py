@@ -145,7 +145,7 @@ class Scene:
             among = np.ix_(alive, alive)
             earlier = [cosines[among] for cosines in self.past.rounds]
             clouds = [Cloud.of(self.gram.deviations[among]), *(cloud.among(alive) for cloud in self.past.clouds)]
-            self._evidence[key] = Evidence.of(self.telling[among], earlier, clouds)
+            self._evidence[key] = Evidence.of(self.telling[among], earlier, self.updates(alive), clouds)
         return self._evidence[key]
 
     def views(self, alive: NDArray[np.intp], trusted: Mask) -> tuple[View, ...]:

@@ -38,23 +38,29 @@ def weight_of_signs(signs: SignCosines, cosines: Numbers) -> float:
     if np.median(signs.counts) < _FEWEST_COORDINATES * len(cosines):
         return 0.0
     others = ~np.eye(len(cosines), dtype=bool)
-    by_law = 2.0 / np.pi * np.arcsin(cosines)
-    np.fill_diagonal(by_law, 1.0)
+    lawful = by_law(cosines)
     found = signs.cosines[others]
     noise = (1.0 - found**2) / np.sqrt(np.maximum(np.outer(signs.counts, signs.counts)[others], 1.0))
-    beyond = (found - by_law[others]) ** 2 - noise
+    beyond = (found - lawful[others]) ** 2 - noise
     if np.sum(beyond) <= _BEYOND_LAW * np.sum(found**2):
         return 0.0
-    differ, differ_by_law = (np.sum(around_mean(each)[others] ** 2) for each in (signs.cosines, by_law))
+    differ, differ_by_law = (np.sum(around_mean(each)[others] ** 2) for each in (signs.cosines, lawful))
     return _REPEATED_WEIGHT if differ > _REPEATED * differ_by_law else 1.0
+
+
+def by_law(cosines: Numbers) -> Numbers:
+    """(n, n) the cosines of the signs of jointly Gaussian updates with these cosines: the arcsine law, see above."""
+    of_signs: Numbers = 2.0 / np.pi * np.arcsin(np.clip(cosines, -1.0, 1.0))
+    np.fill_diagonal(of_signs, 1.0)
+    return of_signs
 
 
 @dataclass(frozen=True)
 class Evidence:
     """Cosines and losses of sides, (n, n) each, of this round, then of earlier ones; and what parts each.
 
-    Cosines are NaN for who was not there. `clouds` tell where the uploads lie on their principal axes; none, where
-    nobody asks who has collapsed there (cloud.py).
+    Cosines are NaN for who was not there: those that tell sides, and of the `updates` as they are. `clouds` tell where
+    the uploads lie on their principal axes; none, where nobody asks who has collapsed there (cloud.py).
 
     A round that tells little would water down what the others tell, were all weighed alike. The sum of logarithms of
     the losses, each times how many clients it is a mean over, would be the likelihood; near its optimum the weights of
@@ -65,14 +71,22 @@ class Evidence:
     cosines: tuple[Numbers, ...]
     losses: tuple[Numbers, ...]
     quotients: tuple[Quotient, ...]
+    updates: tuple[Numbers, ...]
     clouds: tuple[Cloud, ...]
 
     @classmethod
-    def of(cls, cosines: Numbers, earlier: Sequence[Numbers] = (), clouds: Sequence[Cloud] = ()) -> Self:
-        """Of this round's cosines (n, n), and those of earlier rounds."""
+    def of(
+        cls,
+        cosines: Numbers,
+        earlier: Sequence[Numbers] = (),
+        updates: Sequence[Numbers] | None = None,
+        clouds: Sequence[Cloud] = (),
+    ) -> Self:
+        """Of this round's cosines (n, n), and those of earlier rounds; of the updates' own, where these are others."""
         rounds = (cosines, *earlier)
         losses = tuple(loss_of(each) for each in rounds)
-        return cls(rounds, losses, tuple(parting_loss(each) for each in rounds), tuple(clouds))
+        quotients = tuple(parting_loss(each) for each in rounds)
+        return cls(rounds, losses, quotients, rounds if updates is None else tuple(updates), tuple(clouds))
 
     def together(self, anchors: Mask) -> tuple[Numbers, Numbers]:
         """(n, n) the losses of all rounds on average, and each round's weight; the `anchors` (n,) are known-benign."""

@@ -22,13 +22,14 @@ _NATS: Final = 4.0  # by which all explanations without a client's reversal must
 _NATS_WITH_PAST: Final = 3.0
 _LATER: Final = 3.0  # how many more once somebody has been rejected
 _CLEAR: Final = 4.0  # nats by which a group's being on the other side must be clearer than what parts the known-benign
-_STANDING_OUT: Final = 5.5  # strength from which a group stands out (standing.py), with five known-benign clients
+_STANDING_OUT: Final = 6.0  # strength from which a group stands out (standing.py), with five known-benign clients
 _STANDING_OUT_FEWER: Final = 2.5  # more, for every nat by which honest groups without any are commoner (anchors.py)
-_STANDING_OUT_LATER: Final = 2.0  # and once somebody has been rejected
+_STANDING_OUT_LATER: Final = 1.0  # and once somebody has been rejected
 _HIDING: Final = 5.5  # and from which it hides
 _HIDING_FEWER: Final = 1.5
 _HIDING_LATER: Final = 1.0
 _HIDING_STRICTER: Final = 0.25  # more of it for every nat by which `alpha` is less than .02
+_NOTHING: Final = 0.0  # of what is shared, on average, for a group to hide
 _STILL_APART: Final = 1.0  # standard deviations by which all accused have less of what is shared
 _CERTAIN: Final = 0.1  # of alpha, at which a group is accused in later rounds
 
@@ -139,7 +140,7 @@ class _Telling:
         if strength >= required:
             return group & self._sharing(group).guilty
         required = _HIDING + _HIDING_FEWER * fewer + _HIDING_STRICTER * stricter + _HIDING_LATER * later
-        if strength_hidden >= required and self._sharing(hidden).little:
+        if strength_hidden >= required and self._sharing(hidden).mean <= _NOTHING:
             return hidden & self._sharing(hidden).guilty
         return np.zeros_like(group)
 
@@ -151,7 +152,7 @@ class _Telling:
         evidence = self.evidence
         sides = [each for each, _ in self.told_by]
         quotients = [evidence.quotients[0], evidence.parting(self.anchors)][-len(sides) :]
-        return standing_out(evidence.cosines, evidence.clouds, sides, quotients, self.outlook, self.anchors)
+        return standing_out(evidence, sides, quotients, self.outlook, self.anchors)
 
 
 def _flipped_lately(group: Mask, evidence: Evidence, weights: Numbers) -> Mask:

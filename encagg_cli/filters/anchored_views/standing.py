@@ -2,20 +2,24 @@
 
 No single measure tells attackers from honest clients in every federation, and most that tell anything are beaten, each
 in its turn, by some honest class. But an honest group that looks odd in one respect seldom does in all, and attackers
-do. So whatever group a search has found (sides.py, parting.py), or a view (views.py), is weighed by four measures that
+do. So whatever group a search has found (sides.py, parting.py), or a view (views.py), is weighed by five measures that
 know nothing of each other:
 
 - *contrast*: how far its uploads are from having what those of all others share (sharing.py);
 - *collapse*: how little they spread where honest clients do most (cloud.py);
 - *apart*: in the view in which the group stands apart most, how much likelier two populations are than one (split.py);
-- *parting*: how much better it is predicted from the uploads than the best group that parts the known-benign.
+- *told*: how much better it is predicted from the uploads, as a side or as a population, than the best group that parts
+  the known-benign;
+- *by signs*: how much farther its centre lies from that of the others by the signs of the coordinates than by the
+  updates as they are. What all share stands in the signs of most coordinates, and what clients differ in, classes above
+  all, is large in some: who opposes the rest is farther by signs, and an honest class by the updates.
 
-The first two are averaged over all remembered rounds, and the last is of all of them together. The weights were fitted
-on scikit-learn's digits, by logistic regression.
+All but *apart* are averaged over all remembered rounds, or of all of them together. The weights were chosen on
+scikit-learn's digits, with many draws of the known-benign, clients with two or three classes among them.
 
-Where clients have next to nothing but two or three classes, these, too, stand out in all respects. But then some that
-part the known-benign are told better still, by their sides and by their partings: such groups do not count, unless they
-*hide*: contrast and collapse alone are as large in next to no honest group that has little of what the others share.
+Where clients have next to nothing but two or three classes, these, too, may stand out in all respects. But then some
+that part the known-benign are told better still, by their sides and by their partings: such groups must stand out more,
+unless they *hide*: contrast and collapse alone are large, and they have nothing of what the others share.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -25,7 +29,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from encagg_cli.filters.anchored_views.cloud import Cloud
+from encagg_cli.filters.anchored_views.evidence import Evidence, by_law
 from encagg_cli.filters.anchored_views.parting import gain_of_rivals, partings
 from encagg_cli.filters.anchored_views.ridge import alike
 from encagg_cli.filters.anchored_views.sharing import contrast_of
@@ -40,16 +44,18 @@ Masks = NDArray[np.bool_]
 Found = tuple[Mask, float]  # a group (n,), and its strength
 
 _CONTRAST: Final = 2.0
-_COLLAPSE: Final = 0.8
-_APART: Final = 0.8
-_PARTING: Final = 0.17
+_COLLAPSE: Final = 0.7
+_APART: Final = 3.0
+_TOLD: Final = 0.2
+_BY_SIGNS: Final = 15.0
 _BEST: Final = 6  # of each search, that are weighed
 _FEWEST_FAR: Final = 2
 _FEWEST_NEAR: Final = 6  # fewer, chosen for being alike, make anybody else look different
 _FAINTEST: Final = 0.3  # gain of a view's split, beside the gain required, from which its group is weighed
-_APART_BETWEEN: Final = (-2.0, 4.0)
-_PARTING_WITHIN: Final = 20.0
+_MOST_APART: Final = 4.0
+_TOLD_WITHIN: Final = 20.0
 _WORSE: Final = 1.0  # nats by which a group may be told worse than what parts the known-benign
+_BEATEN: Final = 3.0  # of strength, that it costs to be told worse still
 
 
 @dataclass(frozen=True)
@@ -65,40 +71,38 @@ class Outlook:
         return [each.far for each in splits if each is not None and each.gain > _FAINTEST * self.required]
 
     def apart(self, group: Mask) -> float:
-        """How much splitting off the `group` (n,) gains in the view where it gains most, beside what is required."""
+        """How much splitting off the `group` (n,) gains in the view where it gains most, beside what is required.
+
+        From 0, where it gains nothing in any, to 4.
+        """
         gains = [gain_of(view.values, group) for view in self.views if (view.high if view.is_high(group) else view.low)]
-        return float(np.clip(max(gains, default=-np.inf) / self.required, *_APART_BETWEEN))
+        return float(np.clip(max(gains, default=0.0) / self.required, 0.0, _MOST_APART))
 
 
 NO_VIEWS: Final = Outlook()
 
 
 def standing_out(
-    cosines: Sequence[Numbers],
-    clouds: Sequence[Cloud],
-    sides: Sequence[Sides],
-    quotients: Sequence[Quotient],
-    outlook: Outlook,
-    anchors: Mask,
+    evidence: Evidence, sides: Sequence[Sides], quotients: Sequence[Quotient], outlook: Outlook, anchors: Mask
 ) -> tuple[Found, Found]:
     """The group that stands out most, without the `anchors` (n,), and the one that hides most.
 
-    Each (n,) with its strength, which has no unit; nobody, with minus infinity, where there is none. `cosines` (n, n)
-    and `clouds` are of this round and earlier ones, NaN for who was not there; `sides` and `quotients` of this round,
-    and of all together, which come last.
+    Each (n,) with its strength, which has no unit; nobody, with minus infinity, where there is none. The `evidence` is
+    of this round and earlier ones; `sides` and `quotients` of this round, and of all together, which come last.
     """
     found = [signs < 0 for each in sides for signs in each.choices[1][:_BEST]]
     found += [signs < 0 for each in quotients for signs in partings(each, anchors)[1][:_BEST]]
     groups = np.unique(np.array([*found, *outlook.groups(anchors)], dtype=bool).reshape(-1, len(anchors)), axis=0)
     groups = groups[_are_told(groups)]
-    contrast = _on_average(groups, map(_contrasts, cosines))
-    collapse = _on_average(groups, ((cloud.there, cloud.collapse) for cloud in clouds))
+    contrast = _on_average(groups, map(_contrasts, evidence.cosines))
+    collapse = _on_average(groups, ((cloud.there, cloud.collapse) for cloud in evidence.clouds))
     apart = np.array([outlook.apart(group) for group in groups])
+    by_signs = _on_average(groups, map(_farther_by_signs, evidence.cosines, evidence.updates))
     parting = quotients[-1].gains(np.where(groups, -1.0, 1.0)) - gain_of_rivals(quotients[-1], anchors)
-    told = (parting > -_WORSE) | (sides[-1].clearer_than_rivals(groups) > -_WORSE)
-    parting = np.where(np.isfinite(parting), np.clip(parting, -_PARTING_WITHIN, _PARTING_WITHIN), 0.0)
-    weighed = _CONTRAST * contrast + _COLLAPSE * collapse + _APART * apart + _PARTING * parting
-    return _strongest(groups[told], weighed[told]), _strongest(groups, contrast + collapse)
+    told = np.clip(np.maximum(parting, sides[-1].clearer_than_rivals(groups)), -_TOLD_WITHIN, _TOLD_WITHIN)
+    weighed = _CONTRAST * contrast + _COLLAPSE * collapse + _APART * apart + _TOLD * told + _BY_SIGNS * by_signs
+    weighed -= np.where(told > -_WORSE, 0.0, _BEATEN)
+    return _strongest(groups, weighed), _strongest(groups, contrast + collapse)
 
 
 def _strongest(groups: Masks, strengths: Numbers) -> Found:
@@ -138,3 +142,37 @@ def _contrasts(cosines: Numbers) -> tuple[Mask, Callable[[Masks], Numbers]]:
         return np.array([contrast_of(products, group) for group in groups[:, there]])
 
     return there, measured
+
+
+def _farther_by_signs(cosines: Numbers, updates: Numbers) -> tuple[Mask, Callable[[Masks], Numbers]]:
+    """By the cosines (n, n) that tell sides, and by those of the updates as they are.
+
+    Where both are the same, signs tell nothing of their own: their cosines follow from those of the updates.
+    """
+    there = ~np.isnan(np.diag(cosines))
+    among = np.ix_(there, there)
+    as_they_are, by_signs = updates[among], cosines[among]
+    if np.array_equal(by_signs, as_they_are):
+        by_signs = by_law(as_they_are)
+
+    def measured(groups: Masks) -> Numbers:
+        return _between_centres(by_signs, groups[:, there]) - _between_centres(as_they_are, groups[:, there])
+
+    return there, measured
+
+
+def _between_centres(cosines: Numbers, groups: Masks) -> Numbers:
+    """(m,) squared distance of the mean direction of each of the groups (m, n) from that of the others, without bias.
+
+    A client is not compared with itself, so that of two groups drawn at random it is 0 on average, however few are in
+    one.
+    """
+    far, near = groups.astype(np.float64), (~groups).astype(np.float64)
+    own = np.diag(cosines)
+    within: Numbers = np.zeros(len(groups))
+    for side in (far, near):
+        size = side.sum(axis=1)
+        within += (((side @ cosines) * side).sum(axis=1) - side @ own) / (size * (size - 1.0))
+    across = ((far @ cosines) * near).sum(axis=1) / (far.sum(axis=1) * near.sum(axis=1))
+    distances: Numbers = within - 2.0 * across
+    return distances

@@ -30,9 +30,16 @@ def cosines_of(updates: np.ndarray) -> np.ndarray:
 
 
 def both(
-    *rounds: np.ndarray, anchors: np.ndarray = ANCHORS, outlook: Outlook = NO_VIEWS, there: tuple[np.ndarray, ...] = ()
+    *rounds: np.ndarray,
+    anchors: np.ndarray = ANCHORS,
+    outlook: Outlook = NO_VIEWS,
+    there: tuple[np.ndarray, ...] = (),
+    updates_as_they_are: tuple[np.ndarray, ...] | None = None,
 ) -> tuple[Found, Found]:
-    """Who stands out and who hides, by rounds of updates (n, d), of which some clients may not have been `there`."""
+    """Who stands out and who hides, by rounds of updates (n, d), of which some clients may not have been `there`.
+
+    Their cosines tell sides, and are those of `updates_as_they_are`, too, unless these are given.
+    """
     everybody = np.ones(len(anchors), dtype=bool)
     there = there or (everybody,) * len(rounds)
     cosines, clouds = [], []
@@ -41,10 +48,10 @@ def both(
         place = np.where(present, np.cumsum(present) - 1, -1)
         those = updates[present] if present.any() else updates
         clouds.append(Cloud.of(those @ those.T).among(place))
-    evidence = Evidence.of(cosines[0], cosines[1:], clouds)
+    evidence = Evidence.of(cosines[0], cosines[1:], updates_as_they_are, clouds)
     sides = [Sides(evidence.losses[0], anchors), Sides(evidence.together(anchors)[0], anchors)]
     quotients = [evidence.quotients[0], evidence.parting(anchors)]
-    return standing_out(evidence.cosines, clouds, sides, quotients, outlook, anchors)
+    return standing_out(evidence, sides, quotients, outlook, anchors)
 
 
 def found(*rounds: np.ndarray, **how: Any) -> Found:
@@ -69,33 +76,52 @@ def test_the_strength_is_what_it_says():
     updates = hidden(honest_updates(0), ATTACKERS)
     values = np.random.default_rng(0).standard_normal(N) + 3.0 * ATTACKERS
     outlook = Outlook([view_of(values), view_of(5.0 * ATTACKERS - values, high="")], required=8.0)
-    group, strength = found(updates, outlook=outlook)
-    assert np.array_equal(group, ATTACKERS)
     cosines = cosines_of(updates)
+    as_they_are = cosines_of(updates * np.random.default_rng(1).lognormal(size=updates.shape[1]))
+    group, strength = found(updates, outlook=outlook, updates_as_they_are=(as_they_are,))
+    assert np.array_equal(group, ATTACKERS)
     quotient = parting_loss(cosines)
     rivals = [row for row in partings(quotient, NOBODY)[1] if abs(row[ANCHORS].sum()) < K]
     parting = quotient.gains(np.where(group, -1.0, 1.0)[None])[0] - quotient.gains(np.array(rivals)).max()
     collapse = Cloud.of(updates @ updates.T).collapse(group[None])[0]
     apart = gain_of(values, group) / 8.0
     assert 0 < apart < 4
-    expected = 2.0 * contrast_of(alike(cosines), group) + 0.8 * collapse + 0.8 * apart + 0.17 * min(parting, 20.0)
-    assert strength == pytest.approx(expected)
+    sides = Sides(loss_of(cosines), ANCHORS).clearer_than_rivals(group[None])[0]
+    told = min(max(parting, sides), 20.0)
+    others = 2.0 * contrast_of(alike(cosines), group) + 0.7 * collapse + 3.0 * apart + 0.2 * told
+    assert strength == pytest.approx(others + 15.0 * farther(cosines, as_they_are, group))
+    _, by_law = found(updates, outlook=outlook)  # where the signs are not told
+    lawful = 2.0 / np.pi * np.arcsin(np.minimum(cosines, 1.0))
+    assert by_law == pytest.approx(others + 15.0 * farther(lawful, cosines, group))
 
 
-def test_contrast_and_collapse_are_means_over_the_rounds_that_tell(monkeypatch: pytest.MonkeyPatch):
+def farther(one: np.ndarray, other: np.ndarray, group: np.ndarray) -> float:
+    """By how much the squared distance of the centres is larger by one than by the other cosines of clients."""
+    distances = []
+    for cosines in (one, other):
+        pairs = ~np.eye(len(group), dtype=bool)
+        within = [cosines[np.outer(side, side) & pairs].mean() for side in (group, ~group)]
+        distances.append(sum(within) - 2.0 * cosines[np.outer(group, ~group)].mean())
+    return distances[0] - distances[1]
+
+
+def test_what_is_no_view_and_no_search_is_a_mean_over_the_rounds_that_tell(monkeypatch: pytest.MonkeyPatch):
     """One knows everybody, one half of the clients, one too few to tell, and one nobody."""
-    monkeypatch.setattr(standing, "_PARTING", 0.0)
+    monkeypatch.setattr(standing, "_TOLD", 0.0)
     rounds = tuple(hidden(honest_updates(seed), ATTACKERS) for seed in range(4))
     there = np.arange(N) >= 0, np.arange(N) % 2 == 0, (np.arange(N) < 3) | (np.arange(N) > 40), NOBODY
     (group, strength), (hidden_, hiding) = both(*rounds, there=there)
     assert (group == ATTACKERS).mean() > 0.9
     assert np.array_equal(hidden_, group)
-    contrasts, collapses = [], []
+    contrasts, collapses, by_signs = [], [], []
     for updates, present in zip(rounds[:2], there, strict=False):
         of = updates[present]
         contrasts.append(contrast_of(alike(cosines_of(of)), group[present]))
         collapses.append(Cloud.of(of @ of.T).collapse(group[present][None])[0])
-    assert strength == pytest.approx(2.0 * np.mean(contrasts) + 0.8 * np.mean(collapses) - 0.8 * 2.0)
+        lawful = 2.0 / np.pi * np.arcsin(np.minimum(cosines_of(of), 1.0))
+        by_signs.append(farther(lawful, cosines_of(of), group[present]))
+    means = [np.mean(each) for each in (contrasts, collapses, by_signs)]
+    assert strength == pytest.approx(np.array([2.0, 0.7, 15.0]) @ means)
     assert hiding == pytest.approx(np.mean(contrasts) + np.mean(collapses))
 
 
@@ -137,9 +163,8 @@ def test_the_best_six_of_each_search_for_sides_are_weighed(
     signs[place, ATTACKERS] = -1.0
     for at, each in enumerate(sides):
         vars(each)["choices"] = np.zeros(7), signs if at == which else np.ones((7, N))
-    (group, strength), _ = standing_out(
-        [cosines], [Cloud.of(updates @ updates.T)], sides, [parting_loss(cosines)], NO_VIEWS, ANCHORS
-    )
+    evidence = Evidence.of(cosines, clouds=[Cloud.of(updates @ updates.T)])
+    (group, strength), _ = standing_out(evidence, sides, [parting_loss(cosines)], NO_VIEWS, ANCHORS)
     assert np.array_equal(group, ATTACKERS & weighed)
     assert np.isfinite(strength) == weighed
 
@@ -149,15 +174,15 @@ def test_a_view_tells_of_the_sides_that_have_a_word():
     for low, high, told in (("", "high", True), ("low", "high", True), ("low", "", False)):
         outlook = Outlook([view_of(values, low, high)], required=5.0)
         assert any(np.array_equal(group, ATTACKERS) for group in outlook.groups(ANCHORS)) == told
-        assert outlook.apart(ATTACKERS) == (pytest.approx(min(gain_of(values, ATTACKERS) / 5.0, 4.0)) if told else -2.0)
+        assert outlook.apart(ATTACKERS) == (pytest.approx(min(gain_of(values, ATTACKERS) / 5.0, 4.0)) if told else 0.0)
     faint = Outlook([view_of(values)], required=gain_of(values, ATTACKERS) / 0.29)
     assert not faint.groups(ANCHORS)
     assert 0.28 < faint.apart(ATTACKERS) < 0.3
 
 
-@pytest.mark.parametrize(("parting", "sides", "counts"), [(-2.0, -2.0, False), (-0.5, -2.0, True), (-2.0, -0.5, True)])
-def test_what_is_told_worse_than_what_parts_the_known_benign_does_not_count(
-    parting: float, sides: float, counts: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("parting", "sides", "less"), [(-2.0, -2.0, 3.0), (-0.5, -2.0, 0.0), (-2.0, -0.5, 0.0)])
+def test_what_is_told_worse_than_what_parts_the_known_benign_must_stand_out_more(
+    parting: float, sides: float, less: float, monkeypatch: pytest.MonkeyPatch
 ):
     """As where clients have next to nothing but two classes."""
     updates = hidden(honest_updates(0), ATTACKERS)
@@ -167,26 +192,31 @@ def test_what_is_told_worse_than_what_parts_the_known_benign_does_not_count(
     monkeypatch.setattr(
         Sides, "clearer_than_rivals", lambda _, groups: np.where((groups == ATTACKERS).all(1), sides, -9)
     )
+    monkeypatch.setattr(standing, "_TOLD", 0.0)
     (group, strength), (hiding, _) = both(updates)
-    assert np.array_equal(group, ATTACKERS) == counts
-    assert np.isfinite(strength) == counts
+    monkeypatch.setattr(standing, "_BEATEN", 0.0)
+    assert np.array_equal(group, ATTACKERS)
+    assert found(updates)[1] - strength == pytest.approx(less)
     assert np.array_equal(hiding, ATTACKERS)
 
 
-@pytest.mark.parametrize(("today", "together", "counts"), [(9.0, -9.0, False), (-9.0, 9.0, True)])
+@pytest.mark.parametrize(("today", "together", "told"), [(9.0, -9.0, -9.0), (-9.0, 9.0, 9.0)])
 def test_it_is_all_rounds_together_that_tell_sides_better_or_worse(
-    today: float, together: float, counts: bool, monkeypatch: pytest.MonkeyPatch
+    today: float, together: float, told: float, monkeypatch: pytest.MonkeyPatch
 ):
     updates = hidden(honest_updates(0), ATTACKERS)
     cosines = cosines_of(updates)
     monkeypatch.setattr(standing, "gain_of_rivals", lambda *_: 1e9)
+    monkeypatch.setattr(standing, "_BEATEN", 0.0)
     sides = Sides(loss_of(cosines), ANCHORS), Sides(loss_of(cosines), ANCHORS)
     for each, clearer in zip(sides, (today, together), strict=True):
         vars(each)["clearer_than_rivals"] = lambda groups, clearer=clearer: np.full(len(groups), clearer)
-    (_, strength), _ = standing_out(
-        [cosines], [Cloud.of(updates @ updates.T)], sides, [parting_loss(cosines)], NO_VIEWS, ANCHORS
-    )
-    assert np.isfinite(strength) == counts
+    evidence = Evidence.of(cosines, clouds=[Cloud.of(updates @ updates.T)])
+    strengths = []
+    for weight in (0.2, 0.0):
+        monkeypatch.setattr(standing, "_TOLD", weight)
+        strengths.append(standing_out(evidence, sides, [parting_loss(cosines)], NO_VIEWS, ANCHORS)[0][1])
+    assert strengths[0] - strengths[1] == pytest.approx(0.2 * told)
 
 
 def test_how_much_clearer_than_rivals_sides_are():
@@ -243,17 +273,17 @@ def test_it_finds_who_no_other_search_is_certain_of():
 @pytest.mark.parametrize(
     ("strength", "how", "yes"),
     [
-        (5.4, {}, False),
-        (5.6, {}, True),
-        (7.7, {"alpha": 0.002}, False),
-        (7.9, {"alpha": 0.002}, True),
-        (7.1, {"k": 2}, False),
-        (7.3, {"k": 2}, True),
-        (4.4, {"k": 8}, False),
-        (4.6, {"k": 8}, True),
-        (4.4, {"k": 12}, False),
-        (7.4, {"later": True}, False),
-        (7.6, {"later": True}, True),
+        (5.9, {}, False),
+        (6.1, {}, True),
+        (8.2, {"alpha": 0.002}, False),
+        (8.4, {"alpha": 0.002}, True),
+        (7.6, {"k": 2}, False),
+        (7.8, {"k": 2}, True),
+        (4.9, {"k": 8}, False),
+        (5.1, {"k": 8}, True),
+        (4.9, {"k": 12}, False),
+        (6.9, {"later": True}, False),
+        (7.1, {"later": True}, True),
     ],
 )
 def test_a_group_must_stand_out_more_the_less_may_be_lost_the_fewer_are_known_benign_and_after_others(
