@@ -26,8 +26,8 @@ from encagg_cli.filters.anchored_views.signs import Quotient, independent
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-_NATS: Final = 12.0  # of fifty clients, by which a parting must be better than those that part five known-benign ones
-_NATS_WITH_PAST: Final = 8.0
+_NATS: Final = 10.5  # of fifty clients, by which a parting must be better than those that part five known-benign ones
+_NATS_WITH_PAST: Final = 6.5
 _FEWER: Final = 6.0  # more, for every nat by which honest groups without any are commoner (anchors.py)
 _STRICTER: Final = 2.0  # more, for every nat by which `alpha` is less than .02
 _LATER: Final = 2.0  # more, once somebody has been rejected
