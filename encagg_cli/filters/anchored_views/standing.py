@@ -145,34 +145,25 @@ def _contrasts(cosines: Numbers) -> tuple[Mask, Callable[[Masks], Numbers]]:
 
 
 def _farther_by_signs(cosines: Numbers, updates: Numbers) -> tuple[Mask, Callable[[Masks], Numbers]]:
-    """By the cosines (n, n) that tell sides, and by those of the updates as they are.
+    """Of the squared distance between the centres of a group and of the others, by how much it is larger by signs.
 
-    Where both are the same, signs tell nothing of their own: their cosines follow from those of the updates.
+    From the cosines (n, n) that tell sides, and those of the updates as they are. Where both are the same, signs tell
+    nothing of their own: their cosines follow from those of the updates. Nobody is compared with itself, so that it is
+    0 on average for a group drawn at random, however small.
     """
     there = ~np.isnan(np.diag(cosines))
     among = np.ix_(there, there)
-    as_they_are, by_signs = updates[among], cosines[among]
-    if np.array_equal(by_signs, as_they_are):
-        by_signs = by_law(as_they_are)
+    by_signs, as_they_are = cosines[among], updates[among]
+    more = (by_law(as_they_are) if np.array_equal(by_signs, as_they_are) else by_signs) - as_they_are
+    np.fill_diagonal(more, 0.0)
 
     def measured(groups: Masks) -> Numbers:
-        return _between_centres(by_signs, groups[:, there]) - _between_centres(as_they_are, groups[:, there])
+        far, near = (side[:, there].astype(np.float64) for side in (groups, ~groups))
+        far_size, near_size = far.sum(axis=1), near.sum(axis=1)
+        among_far = ((far @ more) * far).sum(axis=1) / (far_size * (far_size - 1.0))
+        among_near = ((near @ more) * near).sum(axis=1) / (near_size * (near_size - 1.0))
+        across = ((far @ more) * near).sum(axis=1) / (far_size * near_size)
+        larger: Numbers = among_far + among_near - 2.0 * across
+        return larger
 
     return there, measured
-
-
-def _between_centres(cosines: Numbers, groups: Masks) -> Numbers:
-    """(m,) squared distance of the mean direction of each of the groups (m, n) from that of the others, without bias.
-
-    A client is not compared with itself, so that of two groups drawn at random it is 0 on average, however few are in
-    one.
-    """
-    far, near = groups.astype(np.float64), (~groups).astype(np.float64)
-    own = np.diag(cosines)
-    within: Numbers = np.zeros(len(groups))
-    for side in (far, near):
-        size = side.sum(axis=1)
-        within += (((side @ cosines) * side).sum(axis=1) - side @ own) / (size * (size - 1.0))
-    across = ((far @ cosines) * near).sum(axis=1) / (far.sum(axis=1) * near.sum(axis=1))
-    distances: Numbers = within - 2.0 * across
-    return distances

@@ -11,7 +11,7 @@ from encagg_cli.filters.anchored_views.evidence import Evidence
 from encagg_cli.filters.anchored_views.parting import parting_loss, partings
 from encagg_cli.filters.anchored_views.reversal import _HIDING, _STANDING_OUT, reversed_group
 from encagg_cli.filters.anchored_views.ridge import alike
-from encagg_cli.filters.anchored_views.sharing import contrast_of
+from encagg_cli.filters.anchored_views.sharing import Sharing, contrast_of
 from encagg_cli.filters.anchored_views.sides import Sides, loss_of
 from encagg_cli.filters.anchored_views.split import gain_of
 from encagg_cli.filters.anchored_views.standing import NO_VIEWS, Found, Outlook, standing_out
@@ -320,12 +320,20 @@ def test_whom_this_round_clears_is_let_go(hides: bool, monkeypatch: pytest.Monke
     ],
 )
 @pytest.mark.parametrize("shared", [False, True])
-def test_who_hides_is_rejected_if_it_has_little_of_what_all_share(
+def test_who_hides_is_rejected_if_it_has_nothing_of_what_all_share(
     strength: float, how: dict[str, float], yes: bool, shared: bool, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(reversal, "standing_out", lambda *_: ((NOBODY, -np.inf), (ATTACKERS, strength)))
     updates = honest_updates(2) if shared else hidden(honest_updates(2), ATTACKERS)
     assert rejected(updates, **how).tolist() == (ATTACKERS & yes & (not shared)).tolist()
+
+
+@pytest.mark.usefixtures("nothing_else")
+@pytest.mark.parametrize(("share", "yes"), [(-0.01, True), (0.01, False)])
+def test_who_has_something_of_what_all_share_does_not_hide(share: float, yes: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(reversal, "standing_out", lambda *_: ((NOBODY, -np.inf), (ATTACKERS, 99.0)))
+    monkeypatch.setattr(reversal.Sharing, "of", lambda *_: Sharing(share, np.zeros(N)))
+    assert rejected(hidden(honest_updates(2), ATTACKERS)).tolist() == (ATTACKERS & yes).tolist()
 
 
 def test_attackers_hide_and_honest_groups_do_not():
