@@ -57,9 +57,10 @@ class AnchoredViews(Filter):
        part the known-benign, and has little of what the others share. Where nobody is, clients are also parted in two
        populations (parting.py), and every group that a search or a view has found is weighed by all that is known of
        it (standing.py): how far it falls short of what the others share, how little it spreads where they do most, how
-       clearly it stands apart in a view, and how well it is told as a population. All this is looked at in this round,
-       and in the last `history` rounds together (evidence.py). Who was clearly reversed in one of those is rejected
-       without a search, as long as it has little of what all share.
+       clearly it stands apart in a view, how well it is told as a side or a population, and how much farther from the
+       others it is by signs. All this is looked at in this round, and in the last `history` rounds together
+       (evidence.py). Who was clearly reversed in one of those is rejected without a search, as long as it has little of
+       what all share.
     5. *Joint* (joint.py): where nobody is, clients are parted in two populations by the updates as they are; whoever is
        told so far better than what parts the known-benign has something in common that honest uploads have not.
     6. Again from 2, with a higher bar, until nothing stands out.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from encagg_cli import filters
-from encagg_cli.filters.anchored_views.detector import Scene
+from encagg_cli.filters.anchored_views.detector import Past, Scene
 from encagg_cli.filters.anchored_views.evidence import Evidence, weight_of_signs
 from encagg_cli.filters.anchored_views.parting import parting_loss, partings
 from encagg_cli.filters.anchored_views.reversal import reversed_group
@@ -227,3 +227,20 @@ def test_the_filter_looks_at_signs_where_they_tell_more(seed: int):
     assert "view nearest signs" in decision.trace
     other = filters.get("anchored-views").decide(updates_of(seed, concentrated=False), trusted=range(K))
     assert "view nearest signs" not in other.trace
+
+
+def test_the_evidence_of_a_round_has_its_updates_beside_what_tells_its_sides():
+    """And those of the round before, among whom is asked for."""
+    (signs, cosines), (signs_before, cosines_before) = (both(updates_of(seed, concentrated=True)) for seed in (1, 2))
+    source = ArraySource(
+        updates_of(1, concentrated=True).astype(np.float32), [f"{row:02d}" for row in range(N)], ANCHORS
+    )
+    past = Past(rounds=[signs_before.cosines], updates=[cosines_before])
+    scene = Scene(sketch_round(source, [GramNeed()]).gram, signs, past)
+    alive = np.arange(0, N, 2)
+    evidence = scene.evidence(alive)
+    for kept, expected in (
+        (evidence.cosines, (signs.cosines, signs_before.cosines)),
+        (evidence.updates, (cosines, cosines_before)),
+    ):
+        assert np.allclose(kept, [each[np.ix_(alive, alive)] for each in expected])
