@@ -32,7 +32,7 @@ Mask = NDArray[np.bool_]
 _MOST_CUTS = 8
 _FEWEST_ANCHORS_TO_DOUBT = 3
 _LATER = 2.0  # how much clearer a cut must be once somebody has been rejected
-_CLEAR = 4.0  # evidence from which a cut goes before the test for reversed uploads
+_CLEAR = 4.0  # evidence from which a cut goes before the test for reversed uploads, whatever the group shares
 _UNMEASURED = 2.0  # evidence of being reversed, or joint, which have no common measure
 
 
@@ -241,11 +241,13 @@ def _cut(
         members = alive[split.far if view.eligible is None else split.far & view.eligible]
         if len(members) < view.fewest:
             continue
-        if np.isfinite(view.most_shared) and evidence > 1.0 and not scene.shared(alive, split.far) <= view.most_shared:
+        word = view.high if split.high else view.low
+        most = view.most_shared.get(word, np.inf)
+        if np.isfinite(most) and 1.0 < evidence < _CLEAR and not scene.shared(alive, split.far) <= most:
             continue
         found.evidence[members] = np.maximum(found.evidence[members], min(evidence, 1.0))
         if evidence > strongest:
-            strongest, group, reason = evidence, members, view.high if split.high else view.low
+            strongest, group, reason = evidence, members, word
     if not found.first_views:
         found.first_views = {view.name: _of_all(view.values, alive, len(trusted)) for view in views}
     outlook = Outlook(views, ordinary)

@@ -1,6 +1,8 @@
 """The views of a round: one number a client each, in which honest uploads lie around the known-benign."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +18,9 @@ _NEAREST = 3
 _STEADIEST = 1.02  # less a cosine of 1: two uploads of a client are never quite the same
 _UNLIKE = 0.25  # cosine below which an upload has nothing of its past
 FEWEST = 6  # clients among which groups can be told apart
-_CHOSEN = 1.5  # how much clearer a split must be by what the round itself has chosen: an axis, one neighbour of all
-_FAINT = 0.1  # of what the others share
+_CHOSEN = 1.5  # how much clearer a split must be by what the round itself has chosen: an axis, one neighbour of many
+_FAINT: Final = {"separate": 0.1}  # of what the others share
+_ALIEN: Final = {"unrelated": 0.4}  # likewise: who has more resembles them, however odd its data
 _TINY = 1e-6  # relative to the round's own median: what logarithms are kept above
 
 
@@ -27,8 +30,8 @@ class View:
 
     A side without a word is one on which honest clients may stand apart, or where standing apart does no harm.
     `eligible` (n,) masks whom a cut may reject, where that is not everybody on the far side; a group of less than
-    `fewest` is none, nor is one that has more than `most_shared` of what the others share (ridge.py); and a split must
-    be `bar` times as clear as elsewhere.
+    `fewest` is none, nor, unless it is very clear, is one that has more of what the others share (ridge.py) than
+    `most_shared` says for its word; and a split must be `bar` times as clear as elsewhere.
     """
 
     name: str
@@ -38,7 +41,7 @@ class View:
     eligible: Mask | None = None
     fewest: int = 1
     bar: float = 1.0
-    most_shared: float = np.inf
+    most_shared: Mapping[str, float] = field(default_factory=dict)
 
     def is_high(self, group: Mask) -> bool:
         """Whether the `group` (n,) lies higher than the others."""
@@ -53,6 +56,7 @@ def views_of(gram: Gram, alive: NDArray[np.intp]) -> tuple[View, ...]:
     np.fill_diagonal(distances, np.inf)
     neighbour = _log(np.sort(distances, axis=1)[:, :_NEAREST].mean(axis=1))
     share = unexplained_shares(cosines)
+    unexplained = _log(gram.norms[alive] * np.sqrt(share))
     direction = np.linalg.eigh(cosines)[1][:, -1]
     axis = principal_coordinates(gram.deviations[among], 1)[:, 0]
     np.fill_diagonal(cosines, 0.0)
@@ -62,10 +66,10 @@ def views_of(gram: Gram, alive: NDArray[np.intp]) -> tuple[View, ...]:
     # And the axis is chosen among many as the one on which clients differ most: honest classes part there by chance. Of
     # the updates as they are, it is that of few large ones, of honest clients with rare data as well: they still share.
     return (
-        View("likeness", likeness, "unrelated", "colluding"),
+        View("likeness", likeness, "unrelated", "colluding", most_shared=_ALIEN),
         View("neighbour distance", neighbour, "", "distant"),
-        View("unexplained part", _log(gram.norms[alive] * np.sqrt(share)), "colluding", "unrelated"),
-        View("unexplained share", _log_of_share(share), "colluding", "unrelated"),
+        View("unexplained part", unexplained, "colluding", "unrelated", most_shared=_ALIEN),
+        View("unexplained share", _log_of_share(share), "colluding", "unrelated", most_shared=_ALIEN),
         View("principal axis", axis, "separate", "separate", fewest=2, bar=_CHOSEN, most_shared=_FAINT),
         View("principal direction", direction, "separate", "separate", fewest=2, bar=_CHOSEN),
     )
@@ -83,7 +87,7 @@ def views_of_signs(signs: SignCosines) -> tuple[View, ...]:
     nearest = np.log(1.0 - others.max(axis=1) + 2.0 * one)
     share = unexplained_shares(signs.cosines) + one
     return (
-        View("sign unexplained share", _log_of_share(share), "colluding", "unrelated"),
+        View("sign unexplained share", _log_of_share(share), "colluding", "unrelated", most_shared=_ALIEN),
         View("nearest signs", nearest, "colluding", "", fewest=2, bar=_CHOSEN),
     )
 
@@ -102,7 +106,7 @@ def nearest_known_benign(gram: Gram, alive: NDArray[np.intp], trusted: Mask) -> 
     np.fill_diagonal(distances, np.inf)
     nearest = distances[:, anchors].min(axis=1)
     shadows = nearest < np.median(np.sort(distances, axis=1)[:, :-1], axis=1)
-    return View("nearest known-benign", _log(nearest), "shadowing", "", shadows)
+    return View("nearest known-benign", _log(nearest), "shadowing", "", shadows, bar=_CHOSEN)
 
 
 def own_past(continuity: Numbers, anchors: Mask) -> View | None:

@@ -1,5 +1,7 @@
 """The filter as a whole: who is rejected, for what reason, and what does not matter."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 
@@ -223,22 +225,29 @@ def test_a_view_can_ask_for_a_clearer_split(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("against", [False, True])
 def test_a_view_can_spare_groups_that_have_what_the_others_share(against: bool, monkeypatch: pytest.MonkeyPatch):
+    """Unless they stand apart very clearly, and only on the side with that word."""
     updates = attacked("sign-flip") if against else honest()
-    values = np.where(np.arange(N) < 28, 0.0, 8.0) + np.random.default_rng(1).standard_normal(N)
     scene = scene_of(updates, np.arange(N) < K)
     scene.look(np.arange(N))
     share = scene.shared(np.arange(N), np.arange(N) >= 28)
     assert share < -0.5 if against else share > 0.5
-    cut = []
-    for most in (share - 0.01, share + 0.01, np.inf):
+    chance = np.random.default_rng(1).standard_normal(N)
 
-        def views_of(_: object, alive: np.ndarray, most: float = most) -> tuple[View, ...]:
-            return (View("made up", values[alive], "", "separate", most_shared=most),)
+    def cut_by(apart: float, most: Mapping[str, float]) -> list[int]:
+        values = np.where(np.arange(N) < 28, 0.0, apart) + chance
+
+        def views_of(_: object, alive: np.ndarray) -> tuple[View, ...]:
+            return (View("made up", values[alive], "unrelated", "separate", most_shared=most),)
 
         monkeypatch.setattr(detector, "views_of", views_of)
         found = detect(scene_of(updates, np.arange(N) < K), np.arange(N) < K, 0.02, searches=ONLY_VIEWS)
-        cut.append(np.flatnonzero(found.rejected).tolist())
-    assert cut == [[], ATTACKERS.tolist(), ATTACKERS.tolist()]
+        return np.flatnonzero(found.rejected).tolist()
+
+    more, less = {"separate": share - 0.01}, {"separate": share + 0.01}
+    assert [cut_by(8.0, most) for most in (more, less, {})] == [[], ATTACKERS.tolist(), ATTACKERS.tolist()]
+    assert cut_by(1000.0, more) == ATTACKERS.tolist()
+    assert cut_by(8.0, {"unrelated": share - 0.01}) == ATTACKERS.tolist()
+    assert cut_by(-8.0, more) == ATTACKERS.tolist()
 
 
 def test_neither_order_nor_scale_nor_the_names_and_signs_of_coordinates_matter():
