@@ -54,7 +54,7 @@ def joint_group(rounds: Sequence[Numbers], signs_today: Numbers, anchors: Mask, 
         gains, signs = partings(quotient, anchors)
         enough = (signs > 0).sum(axis=1) >= _FEWEST_NEAR
         if enough.any():
-            beyond = float(gains[enough][0]) - max(gain_of_rivals(quotient, anchors), 0.0) - required
+            beyond = float(gains[enough][0]) - gain_of_rivals(quotient, anchors) - required
             if beyond > clearest:
                 group, clearest = signs[enough][0] < 0, beyond
     if group.any():

@@ -50,10 +50,10 @@ def partings(quotient: Quotient, held: Mask) -> tuple[Numbers, Numbers]:
 
 
 def gain_of_rivals(quotient: Quotient, anchors: Mask) -> float:
-    """Nats of the best parting that has known-benign clients on either side; none: minus infinity."""
+    """Nats of the best parting that has known-benign clients on either side, or of no parting: 0."""
     gains, signs = partings(quotient, np.zeros(len(anchors), dtype=bool))
     rivals = np.abs(signs[:, anchors].sum(axis=1)) < anchors.sum()
-    return float(gains[rivals].max()) if rivals.any() else -np.inf
+    return float(gains[rivals].max(initial=0.0))
 
 
 def together(quotients: Sequence[Quotient], weights: Numbers) -> Quotient:

@@ -13,7 +13,7 @@ from encagg_cli.filters.anchored_views.evidence import Evidence
 from encagg_cli.filters.anchored_views.ridge import shared_with
 from encagg_cli.filters.anchored_views.sharing import INNOCENT_TODAY, Sharing, deviations_apart, is_little
 from encagg_cli.filters.anchored_views.sides import Sides, common_part
-from encagg_cli.filters.anchored_views.standing import NO_VIEWS, Found, Outlook, standing_out
+from encagg_cli.filters.anchored_views.standing import NO_VIEWS, Found, Outlook, are_told, standing_out
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -25,11 +25,11 @@ _CLEAR: Final = 4.0  # nats by which a group's being on the other side must be c
 _STANDING_OUT: Final = 6.0  # strength from which a group stands out (standing.py), with five known-benign clients
 _STANDING_OUT_FEWER: Final = 2.5  # more, for every nat by which honest groups without any are commoner (anchors.py)
 _STANDING_OUT_LATER: Final = 1.0  # and once somebody has been rejected
-_HIDING: Final = 5.5  # and from which it hides
+_HIDING: Final = 7.3  # and from which it hides
 _HIDING_FEWER: Final = 1.5
 _HIDING_LATER: Final = 1.0
 _HIDING_STRICTER: Final = 0.25  # more of it for every nat by which `alpha` is less than .02
-_NOTHING: Final = 0.0  # of what is shared, on average, for a group to hide: chosen on MNIST, Dirichlet 0.1
+_COLLAPSED: Final = 1.0  # how far those must have (cloud.py) whom their share of what is common does not clear
 _STILL_APART: Final = 1.0  # standard deviations by which all accused have less of what is shared
 _CERTAIN: Final = 0.1  # of alpha, at which a group is accused in later rounds
 
@@ -125,7 +125,7 @@ class _Telling:
         if groups:
             stricter = float(np.log(0.02 / alpha))
             required = _CLEAR + 2.0 * stricter + _LATER * later
-            found = [_opposed(sides, rounds, required) for sides, rounds in self.told_by]
+            found = [_opposed(sides, rounds, required, self.evidence) for sides, rounds in self.told_by]
             opposed = max(found, key=lambda each: each[1])[0]
             if not group.any() or (group & opposed).any():
                 group |= opposed
@@ -137,15 +137,13 @@ class _Telling:
         (group, strength), (hidden, strength_hidden) = self._standing
         fewer = -float(np.log(by_chance_apart(int(self.anchors.sum()))))
         required = _STANDING_OUT + _STANDING_OUT_FEWER * fewer + stricter + _STANDING_OUT_LATER * later
-        if strength >= required:
-            return group & self._sharing(group).guilty
-        required = _HIDING + _HIDING_FEWER * fewer + _HIDING_STRICTER * stricter + _HIDING_LATER * later
-        if strength_hidden >= required and self._sharing(hidden).mean <= _NOTHING:
-            return hidden & self._sharing(hidden).guilty
-        return np.zeros_like(group)
-
-    def _sharing(self, group: Mask) -> Sharing:
-        return Sharing.of(self.evidence.cosines, ~group, group)
+        if strength < required:
+            group = hidden
+            required = _HIDING + _HIDING_FEWER * fewer + _HIDING_STRICTER * stricter + _HIDING_LATER * later
+            if strength_hidden < required:
+                return np.zeros_like(group)
+        sharing = Sharing.of(self.evidence.cosines, ~group, group)
+        return group & ~_cleared(self.evidence, group, ~sharing.guilty)
 
     @cached_property
     def _standing(self) -> tuple[Found, Found]:
@@ -162,11 +160,26 @@ def _flipped_lately(group: Mask, evidence: Evidence, weights: Numbers) -> Mask:
         there = ~np.isnan(common)
         on_average = (weights @ np.where(there, common, 0.0)) / np.maximum(weights @ there, np.finfo(float).tiny)
         today = np.nan_to_num(shared_with(evidence.cosines[0], ~group))
-        group &= (on_average < 0) & (today < INNOCENT_TODAY)
+        group &= on_average < 0
+        group &= ~_cleared(evidence, group, today >= INNOCENT_TODAY)
     return group
 
 
-def _opposed(sides: Sides, rounds: Sequence[Numbers], required: float) -> tuple[Mask, float]:
+def _cleared(evidence: Evidence, group: Mask, innocent: Mask) -> Mask:
+    """(n,) whom of the `group` this round clears: who is `innocent` (n,) by its share of what is common.
+
+    But nobody, if these have collapsed (cloud.py). Attackers who craft their uploads anew each round do little harm in
+    some, and then share like anybody, but are still in one place, where honest clients, those among them, too, are not.
+    """
+    innocent = group & innocent
+    if not evidence.clouds:
+        return innocent
+    cloud = evidence.clouds[0].among(np.where(group & ~innocent, -1, np.arange(len(group))))
+    told = are_told(innocent[None, cloud.there])[0]
+    return innocent & ~(told and cloud.collapse(innocent[None])[0] >= _COLLAPSED)
+
+
+def _opposed(sides: Sides, rounds: Sequence[Numbers], required: float, evidence: Evidence) -> tuple[Mask, float]:
     """(n,) the other side, where it is clearly one and has little of what is shared, and by how many nats it is one.
 
     Who is cleared today is left out; nobody, and minus infinity, where nobody is left. `rounds` are the cosines (n, n)
@@ -175,7 +188,7 @@ def _opposed(sides: Sides, rounds: Sequence[Numbers], required: float) -> tuple[
     group, nats = sides.opposed()
     if nats >= required:
         sharing = Sharing.of(rounds, ~group, group)
-        group = group & sharing.guilty & sharing.little
+        group = group & ~_cleared(evidence, group, ~sharing.guilty) & sharing.little
         if group.any():
             return group, nats
     return np.zeros_like(group), -np.inf

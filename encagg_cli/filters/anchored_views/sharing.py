@@ -51,14 +51,15 @@ def is_little(share: float | Numbers) -> bool:
     return bool(np.mean(share) <= _ONE_OF_THE_REST)
 
 
-def contrast_of(products: Numbers, far: Mask) -> float:
-    """How much less those `far` (n,) have of what the others share, in standard deviations (Cohen's d).
+def contrast_and_share(products: Numbers, far: Mask) -> tuple[float, float]:
+    """How much less those `far` (n,) have of what the others share, in standard deviations (Cohen's d); and their mean.
 
     By the ridge regression on those near alone, from scaled inner products (n, n; ridge.py). The near ones, each left
     out in turn, have nearly as much as the others; those on the far side were never asked, and a group of attackers has
     little of it, all alike, while in a group that a search has found among honest clients some have as much as anybody.
     """
-    return deviations_apart(share_of(products, ~far), far, ~far)
+    share = share_of(products, ~far)
+    return deviations_apart(share, far, ~far), float(share[far].mean())
 
 
 def deviations_apart(share: Numbers, far: Mask, near: Mask) -> float:

@@ -137,12 +137,11 @@ class Sides:
     def clearer_than_rivals(self, groups: Masks) -> Numbers:
         """(m,) by how many nats the other sides `groups` (m, n) are better than the best that parts the known-benign.
 
-        Infinity, where nothing does.
+        Where nothing does, than all on one side.
         """
-        if not len(self.rivals):
-            return np.full(len(groups), np.inf)
+        rivals = self.rivals if len(self.rivals) else np.ones((1, len(self.loss)))
         own = _values(self.loss, np.where(groups, -1.0, 1.0))
-        clearer: Numbers = 0.5 * independent(len(self.loss)) * np.log(_values(self.loss, self.rivals).min() / own)
+        clearer: Numbers = 0.5 * independent(len(self.loss)) * np.log(_values(self.loss, rivals).min() / own)
         return clearer
 
     def _has_rival(self) -> bool:

@@ -19,7 +19,8 @@ scikit-learn's digits, with many draws of the known-benign, clients with two or 
 
 Where clients have next to nothing but two or three classes, these, too, may stand out in all respects. But then some
 that part the known-benign are told better still, by their sides and by their partings: such groups must stand out more,
-unless they *hide*: contrast and collapse alone are large, and they have nothing of what the others share.
+unless they *hide*: contrast and collapse alone are large, beside how much they have of what the others share. Honest
+classes collapse as well, and have the less of what others share the farther they are from them, but not nothing.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -32,7 +33,7 @@ from numpy.typing import NDArray
 from encagg_cli.filters.anchored_views.evidence import Evidence, by_law
 from encagg_cli.filters.anchored_views.parting import gain_of_rivals, partings
 from encagg_cli.filters.anchored_views.ridge import alike
-from encagg_cli.filters.anchored_views.sharing import contrast_of
+from encagg_cli.filters.anchored_views.sharing import contrast_and_share
 from encagg_cli.filters.anchored_views.sides import Sides
 from encagg_cli.filters.anchored_views.signs import Quotient
 from encagg_cli.filters.anchored_views.split import anchored_split, gain_of
@@ -48,6 +49,9 @@ _COLLAPSE: Final = 0.7
 _APART: Final = 3.0
 _TOLD: Final = 0.2
 _BY_SIGNS: Final = 15.0
+_CONTRAST_HIDDEN: Final = 1.5  # beside a collapse of one, for who hides
+_SHARE_HIDDEN: Final = 8.0  # less, for all of what the others share
+_NEXT_TO_NOTHING: Final = -0.1  # of it: less does not count for more
 _BEST: Final = 6  # of each search, that are weighed
 _FEWEST_FAR: Final = 2
 _FEWEST_NEAR: Final = 6  # fewer, chosen for being alike, make anybody else look different
@@ -93,8 +97,8 @@ def standing_out(
     found = [signs < 0 for each in sides for signs in each.choices[1][:_BEST]]
     found += [signs < 0 for each in quotients for signs in partings(each, anchors)[1][:_BEST]]
     groups = np.unique(np.array([*found, *outlook.groups(anchors)], dtype=bool).reshape(-1, len(anchors)), axis=0)
-    groups = groups[_are_told(groups)]
-    contrast = _on_average(groups, map(_contrasts, evidence.cosines))
+    groups = groups[are_told(groups)]
+    contrast, share = _on_average(groups, map(_contrasts_and_shares, evidence.cosines), 2).T
     collapse = _on_average(groups, ((cloud.there, cloud.collapse) for cloud in evidence.clouds))
     apart = np.array([outlook.apart(group) for group in groups])
     by_signs = _on_average(groups, map(_farther_by_signs, evidence.cosines, evidence.updates))
@@ -102,7 +106,8 @@ def standing_out(
     told = np.clip(np.maximum(parting, sides[-1].clearer_than_rivals(groups)), -_TOLD_WITHIN, _TOLD_WITHIN)
     weighed = _CONTRAST * contrast + _COLLAPSE * collapse + _APART * apart + _TOLD * told + _BY_SIGNS * by_signs
     weighed -= np.where(told > -_WORSE, 0.0, _BEATEN)
-    return _strongest(groups, weighed), _strongest(groups, contrast + collapse)
+    hidden = _CONTRAST_HIDDEN * contrast + collapse - _SHARE_HIDDEN * np.maximum(share, _NEXT_TO_NOTHING)
+    return _strongest(groups, weighed), _strongest(groups, hidden)
 
 
 def _strongest(groups: Masks, strengths: Numbers) -> Found:
@@ -112,34 +117,36 @@ def _strongest(groups: Masks, strengths: Numbers) -> Found:
     return groups[best], float(strengths[best])
 
 
-def _are_told(groups: Masks) -> Mask:
+def are_told(groups: Masks) -> Mask:
     """(m,) which of the groups (m, n) have enough members, and enough others."""
     far = groups.sum(axis=1)
     told: Mask = (far >= _FEWEST_FAR) & (groups.shape[1] - far >= _FEWEST_NEAR)
     return told
 
 
-def _on_average(groups: Masks, rounds: Iterable[tuple[Mask, Callable[[Masks], Numbers]]]) -> Numbers:
+def _on_average(
+    groups: Masks, rounds: Iterable[tuple[Mask, Callable[[Masks], Numbers]]], measures: int | None = None
+) -> Numbers:
     """(m,) the measure of each of the groups (m, n), on average over the rounds that tell of it; 0 where none does.
 
-    Of every round, who was there, (n,), and how groups measure in it.
+    Of every round, who was there, (n,), and how groups measure in it: (m,), or (m, measures).
     """
-    total, count = np.zeros(len(groups)), np.zeros(len(groups))
+    total, count = np.zeros((len(groups), measures) if measures else len(groups)), np.zeros(len(groups))
     for there, measured in rounds:
-        told = _are_told(groups[:, there])
+        told = are_told(groups[:, there])
         if told.any():
             total[told] += measured(groups[told])
             count[told] += 1.0
-    mean: Numbers = total / np.maximum(count, 1.0)
+    mean: Numbers = (total.T / np.maximum(count, 1.0)).T
     return mean
 
 
-def _contrasts(cosines: Numbers) -> tuple[Mask, Callable[[Masks], Numbers]]:
+def _contrasts_and_shares(cosines: Numbers) -> tuple[Mask, Callable[[Masks], Numbers]]:
     there = ~np.isnan(np.diag(cosines))
 
     def measured(groups: Masks) -> Numbers:
         products = alike(cosines[np.ix_(there, there)])
-        return np.array([contrast_of(products, group) for group in groups[:, there]])
+        return np.array([contrast_and_share(products, group) for group in groups[:, there]])
 
     return there, measured
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from encagg_cli.filters.anchored_views.ridge import alike
-from encagg_cli.filters.anchored_views.sharing import Sharing, contrast_of
+from encagg_cli.filters.anchored_views.sharing import Sharing, contrast_and_share
 
 N, D = 20, 300
 NEAR = np.arange(N) < 12
@@ -71,5 +71,5 @@ def test_the_contrast_is_that_of_regressions_solved_anew_for_each_that_is_left_o
         has[client] = products[client, others] @ np.linalg.solve(kernel, np.ones(len(others)))
     spread = np.sqrt((has[~NEAR].std() ** 2 + has[NEAR].std() ** 2) / 2 + 0.01)
     expected = (has[NEAR].mean() - has[~NEAR].mean()) / spread
-    assert contrast_of(products, ~NEAR) == pytest.approx(expected)
+    assert contrast_and_share(products, ~NEAR)[0] == pytest.approx(expected)
     assert (expected > 3) == (share <= 0)

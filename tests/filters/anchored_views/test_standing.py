@@ -1,5 +1,6 @@
 """Groups that stand out by all that is known of them together."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ from encagg_cli.filters.anchored_views.cloud import Cloud
 from encagg_cli.filters.anchored_views.evidence import Evidence
 from encagg_cli.filters.anchored_views.parting import parting_loss, partings
 from encagg_cli.filters.anchored_views.reversal import _HIDING, _STANDING_OUT, reversed_group
-from encagg_cli.filters.anchored_views.ridge import alike
-from encagg_cli.filters.anchored_views.sharing import Sharing, contrast_of
+from encagg_cli.filters.anchored_views.ridge import alike, shared_with
+from encagg_cli.filters.anchored_views.sharing import INNOCENT_TODAY, contrast_and_share
 from encagg_cli.filters.anchored_views.sides import Sides, loss_of
 from encagg_cli.filters.anchored_views.split import gain_of
 from encagg_cli.filters.anchored_views.standing import NO_VIEWS, Found, Outlook, standing_out
@@ -88,7 +89,7 @@ def test_the_strength_is_what_it_says():
     assert 0 < apart < 4
     sides = Sides(loss_of(cosines), ANCHORS).clearer_than_rivals(group[None])[0]
     told = min(max(parting, sides), 20.0)
-    others = 2.0 * contrast_of(alike(cosines), group) + 0.7 * collapse + 3.0 * apart + 0.2 * told
+    others = 2.0 * contrast_and_share(alike(cosines), group)[0] + 0.7 * collapse + 3.0 * apart + 0.2 * told
     assert strength == pytest.approx(others + 15.0 * farther(cosines, as_they_are, group))
     _, by_law = found(updates, outlook=outlook)  # where the signs are not told
     lawful = 2.0 / np.pi * np.arcsin(np.minimum(cosines, 1.0))
@@ -113,16 +114,23 @@ def test_what_is_no_view_and_no_search_is_a_mean_over_the_rounds_that_tell(monke
     (group, strength), (hidden_, hiding) = both(*rounds, there=there)
     assert (group == ATTACKERS).mean() > 0.9
     assert np.array_equal(hidden_, group)
-    contrasts, collapses, by_signs = [], [], []
+    contrasts, shares, collapses, by_signs = [], [], [], []
     for updates, present in zip(rounds[:2], there, strict=False):
         of = updates[present]
-        contrasts.append(contrast_of(alike(cosines_of(of)), group[present]))
+        contrast, share = contrast_and_share(alike(cosines_of(of)), group[present])
+        contrasts.append(contrast)
+        shares.append(share)
         collapses.append(Cloud.of(of @ of.T).collapse(group[present][None])[0])
         lawful = 2.0 / np.pi * np.arcsin(np.minimum(cosines_of(of), 1.0))
         by_signs.append(farther(lawful, cosines_of(of), group[present]))
     means = [np.mean(each) for each in (contrasts, collapses, by_signs)]
     assert strength == pytest.approx(np.array([2.0, 0.7, 15.0]) @ means)
-    assert hiding == pytest.approx(np.mean(contrasts) + np.mean(collapses))
+    assert np.mean(shares) < -0.1
+    assert hiding == pytest.approx(1.5 * np.mean(contrasts) + np.mean(collapses) + 0.8)
+    monkeypatch.setattr(standing, "_NEXT_TO_NOTHING", -1.0)
+    (_, (hidden_, hiding)) = both(*rounds, there=there)
+    assert np.array_equal(hidden_, group)
+    assert hiding == pytest.approx(1.5 * np.mean(contrasts) + np.mean(collapses) - 8.0 * np.mean(shares))
 
 
 def test_rounds_together_tell_what_one_leaves_open():
@@ -225,8 +233,9 @@ def test_how_much_clearer_than_rivals_sides_are():
     rivals = [row @ loss @ row for row in sides.rivals]
     expected = N / 2 * np.log(min(rivals) / (signs @ loss @ signs))
     assert sides.clearer_than_rivals(ATTACKERS[None]) == pytest.approx([expected])
-    alone = Sides(loss, np.arange(N) == 0)  # one known-benign client cannot be parted
-    assert alone.clearer_than_rivals(ATTACKERS[None]).tolist() == [np.inf]
+    alone = Sides(loss, np.arange(N) == 0)  # one known-benign client cannot be parted: beside all on one side, then
+    expected = N / 2 * np.log(loss.sum() / (signs @ loss @ signs))
+    assert alone.clearer_than_rivals(ATTACKERS[None]) == pytest.approx([expected])
 
 
 def test_the_order_of_the_clients_does_not_matter():
@@ -308,32 +317,39 @@ def test_whom_this_round_clears_is_let_go(hides: bool, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("strength", "how", "yes"),
     [
-        (5.4, {}, False),
-        (5.6, {}, True),
-        (6.0, {"alpha": 0.002}, False),
-        (6.2, {"alpha": 0.002}, True),
-        (6.4, {"k": 2}, False),
-        (6.6, {"k": 2}, True),
-        (5.0, {"k": 8}, True),
-        (6.4, {"later": True}, False),
-        (6.6, {"later": True}, True),
+        (7.2, {}, False),
+        (7.4, {}, True),
+        (7.8, {"alpha": 0.002}, False),
+        (8.0, {"alpha": 0.002}, True),
+        (8.2, {"k": 2}, False),
+        (8.4, {"k": 2}, True),
+        (6.8, {"k": 8}, True),
+        (8.2, {"later": True}, False),
+        (8.4, {"later": True}, True),
     ],
 )
-@pytest.mark.parametrize("shared", [False, True])
-def test_who_hides_is_rejected_if_it_has_nothing_of_what_all_share(
-    strength: float, how: dict[str, float], yes: bool, shared: bool, monkeypatch: pytest.MonkeyPatch
+def test_a_group_must_hide_more_the_less_may_be_lost_the_fewer_are_known_benign_and_after_others(
+    strength: float, how: dict[str, float], yes: bool, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(reversal, "standing_out", lambda *_: ((NOBODY, -np.inf), (ATTACKERS, strength)))
-    updates = honest_updates(2) if shared else hidden(honest_updates(2), ATTACKERS)
-    assert rejected(updates, **how).tolist() == (ATTACKERS & yes & (not shared)).tolist()
+    assert rejected(hidden(honest_updates(2), ATTACKERS), **how).tolist() == (ATTACKERS & yes).tolist()
 
 
 @pytest.mark.usefixtures("nothing_else")
-@pytest.mark.parametrize(("share", "yes"), [(-0.01, True), (0.01, False)])
-def test_who_has_something_of_what_all_share_does_not_hide(share: float, yes: bool, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(reversal, "standing_out", lambda *_: ((NOBODY, -np.inf), (ATTACKERS, 99.0)))
-    monkeypatch.setattr(reversal.Sharing, "of", lambda *_: Sharing(share, np.zeros(N)))
-    assert rejected(hidden(honest_updates(2), ATTACKERS)).tolist() == (ATTACKERS & yes).tolist()
+@pytest.mark.parametrize(("kept", "cleared"), [(0.0, False), (1.0, True)])
+def test_what_attackers_share_today_does_not_clear_those_who_are_still_in_one_place(
+    kept: float, cleared: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """They have what the others share, as they had not before, and nothing of what honest clients differ in, or all."""
+    monkeypatch.setattr(reversal, "standing_out", lambda *_: ((ATTACKERS, 99.0), (NOBODY, -np.inf)))
+    honest = honest_updates(2)
+    own = hidden(honest, ATTACKERS, kept=kept)
+    updates = np.where(ATTACKERS[:, None], own - own[ATTACKERS].mean(axis=0) + honest.mean(axis=0), honest)
+    share = shared_with(cosines_of(updates), ~ATTACKERS)[ATTACKERS]
+    assert share.min() > INNOCENT_TODAY
+    of = reversal.Sharing.of
+    monkeypatch.setattr(reversal.Sharing, "of", lambda *how: replace(of(*how), mean=0.0))
+    assert rejected(updates).tolist() == (ATTACKERS & (not cleared)).tolist()
 
 
 def test_attackers_hide_and_honest_groups_do_not():
