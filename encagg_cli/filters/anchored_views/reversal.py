@@ -175,8 +175,9 @@ def _cleared(evidence: Evidence, group: Mask, innocent: Mask) -> Mask:
     if not evidence.clouds:
         return innocent
     cloud = evidence.clouds[0].among(np.where(group & ~innocent, -1, np.arange(len(group))))
-    told = are_told(innocent[None, cloud.there])[0]
-    return innocent & ~(told and cloud.collapse(innocent[None])[0] >= _COLLAPSED)
+    if are_told(innocent[None, cloud.there])[0] and cloud.collapse(innocent[None])[0] >= _COLLAPSED:
+        return np.zeros_like(innocent)
+    return innocent
 
 
 def _opposed(sides: Sides, rounds: Sequence[Numbers], required: float, evidence: Evidence) -> tuple[Mask, float]:
