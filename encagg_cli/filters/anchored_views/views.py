@@ -19,8 +19,8 @@ _STEADIEST = 1.02  # less a cosine of 1: two uploads of a client are never quite
 _UNLIKE = 0.25  # cosine below which an upload has nothing of its past
 FEWEST = 6  # clients among which groups can be told apart
 _CHOSEN = 1.5  # how much clearer a split must be by what the round itself has chosen: an axis, one neighbour of many
-_FAINT: Final = {"separate": 0.1}  # of what the others share
-_ALIEN: Final = {"unrelated": 0.4}  # likewise: who has more resembles them, however odd its data
+_FAINT: Final = 0.1  # of what the others share: who has more resembles them, however odd its data
+_ALIEN: Final = {"unrelated": _FAINT}
 _TINY = 1e-6  # relative to the round's own median: what logarithms are kept above
 
 
@@ -70,7 +70,7 @@ def views_of(gram: Gram, alive: NDArray[np.intp]) -> tuple[View, ...]:
         View("neighbour distance", neighbour, "", "distant"),
         View("unexplained part", unexplained, "colluding", "unrelated", most_shared=_ALIEN),
         View("unexplained share", _log_of_share(share), "colluding", "unrelated", most_shared=_ALIEN),
-        View("principal axis", axis, "separate", "separate", fewest=2, bar=_CHOSEN, most_shared=_FAINT),
+        View("principal axis", axis, "separate", "separate", fewest=2, bar=_CHOSEN, most_shared={"separate": _FAINT}),
         View("principal direction", direction, "separate", "separate", fewest=2, bar=_CHOSEN),
     )
 

@@ -124,7 +124,7 @@ def test_principal_axes_are_those_of_the_updates_and_of_their_directions(updates
 def test_who_shares_is_neither_unrelated_nor_separate_along_the_principal_axis_of_the_updates(updates):
     views = all_views(updates, ALIVE, TRUSTED)
     spared = {(view.name, word): most for view in views for word, most in view.most_shared.items()}
-    unrelated = {(view.name, "unrelated"): 0.4 for view in views if "unrelated" in (view.low, view.high)}
+    unrelated = {(view.name, "unrelated"): 0.1 for view in views if "unrelated" in (view.low, view.high)}
     assert spared == {("principal axis", "separate"): 0.1} | unrelated
     assert len(unrelated) == 4
 
