@@ -352,6 +352,22 @@ def test_what_attackers_share_today_does_not_clear_those_who_are_still_in_one_pl
     assert rejected(updates).tolist() == (ATTACKERS & (not cleared)).tolist()
 
 
+@pytest.mark.parametrize("innocents", [1, 5, 14])
+@pytest.mark.parametrize("collapsed", [False, True])
+def test_those_whom_this_round_would_clear_are_looked_at_without_the_others_of_their_group(
+    innocents: int, collapsed: bool
+):
+    """One alone is in one place whatever it sent; where nothing is known of places, shares alone clear."""
+    attackers = np.arange(N) >= 15
+    updates = hidden(honest_updates(2), attackers) if collapsed else honest_updates(2)
+    innocent = (np.arange(N) >= N - innocents) | (np.arange(N) == 9)
+    cleared = attackers & innocent
+    evidence = Evidence.of(cosines_of(updates), clouds=[Cloud.of(updates @ updates.T)])
+    expected = cleared & (innocents == 1 or not collapsed)
+    assert reversal._cleared(evidence, attackers, innocent).tolist() == expected.tolist()
+    assert reversal._cleared(replace(evidence, clouds=()), attackers, innocent).tolist() == cleared.tolist()
+
+
 def test_attackers_hide_and_honest_groups_do_not():
     for seed in range(4):
         updates = honest_updates(seed)
