@@ -368,6 +368,23 @@ def test_those_whom_this_round_would_clear_are_looked_at_without_the_others_of_t
     assert reversal._cleared(replace(evidence, clouds=()), attackers, innocent).tolist() == cleared.tolist()
 
 
+@pytest.mark.parametrize("collapsed", [False, True])
+def test_whoever_earlier_rounds_tell_is_cleared_likewise(collapsed: bool, monkeypatch: pytest.MonkeyPatch):
+    """By all rounds together, each client for itself or the group: these share today, having opposed the rest twice."""
+    honest, reversed_ = honest_updates(2), [hidden(honest_updates(seed), ATTACKERS) for seed in (3, 4)]
+    own = hidden(honest, ATTACKERS, kept=0.0 if collapsed else 1.0)
+    today = np.where(ATTACKERS[:, None], own - own[ATTACKERS].mean(axis=0) + honest.mean(axis=0), honest)
+    rounds = [today, *reversed_]
+    clouds = [Cloud.of(updates @ updates.T) for updates in rounds]
+    evidence = Evidence.of(cosines_of(today), [cosines_of(updates) for updates in reversed_], clouds=clouds)
+    assert shared_with(evidence.cosines[0], ~ATTACKERS)[ATTACKERS].min() > INNOCENT_TODAY
+    expected = (ATTACKERS & collapsed).tolist()
+    assert reversal._flipped_lately(ATTACKERS.copy(), evidence, np.ones(3)).tolist() == expected
+    monkeypatch.setattr(Sides, "opposed", lambda *_: (ATTACKERS, 99.0))
+    sides = Sides(evidence.losses[0], ANCHORS)
+    assert reversal._opposed(sides, evidence.cosines, 4.0, evidence)[0].tolist() == expected
+
+
 def test_attackers_hide_and_honest_groups_do_not():
     for seed in range(4):
         updates = honest_updates(seed)
