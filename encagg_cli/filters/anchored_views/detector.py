@@ -250,7 +250,7 @@ def _cut(
             strongest, group, reason = evidence, members, word
     if not found.first_views:
         found.first_views = {view.name: _of_all(view.values, alive, len(trusted)) for view in views}
-    outlook = Outlook(views, ordinary)
+    outlook = Outlook(views, ordinary, np.isin(alive, group) if strongest > 1.0 else None)
     if searches.sides and strongest < _CLEAR and _reversed(scene, alive, outlook, trusted, alpha, found, searches):
         return True
     if searches.groups and strongest < _CLEAR and _joint(scene, alive, trusted, alpha, found):

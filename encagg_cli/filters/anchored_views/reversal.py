@@ -142,6 +142,8 @@ class _Telling:
             required = _HIDING + _HIDING_FEWER * fewer + _HIDING_STRICTER * stricter + _HIDING_LATER * later
             if strength_hidden < required:
                 return np.zeros_like(group)
+        if self.outlook.narrows(group):
+            return np.zeros_like(group)
         sharing = Sharing.of(self.evidence.cosines, ~group, group)
         return group & ~_cleared(self.evidence, group, ~sharing.guilty)
 

@@ -20,7 +20,8 @@ scikit-learn's digits, with many draws of the known-benign, clients with two or 
 Where clients have next to nothing but two or three classes, these, too, may stand out in all respects. But then some
 that part the known-benign are told better still, by their sides and by their partings: such groups must stand out more,
 unless they *hide*: contrast and collapse alone are large, beside how much they have of what the others share. Honest
-classes collapse as well, and have the less of what others share the farther they are from them, but not nothing.
+classes collapse as well, and have the less of what others share the farther they are from them, but not nothing; and
+where all share so little that they have nothing, they are much nearer by signs than by the updates.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -52,6 +53,8 @@ _BY_SIGNS: Final = 15.0
 _CONTRAST_HIDDEN: Final = 1.5  # beside a collapse of one, for who hides
 _SHARE_HIDDEN: Final = 8.0  # less, for all of what the others share
 _NEXT_TO_NOTHING: Final = -0.1  # of it: less does not count for more
+_NEARER_HIDDEN: Final = 30.0  # less, for being nearer by signs
+_LITTLE_NEARER: Final = -0.12  # as which attackers are, too
 _BEST: Final = 6  # of each search, that are weighed
 _FEWEST_FAR: Final = 2
 _FEWEST_NEAR: Final = 6  # fewer, chosen for being alike, make anybody else look different
@@ -64,10 +67,14 @@ _BEATEN: Final = 3.0  # of strength, that it costs to be told worse still
 
 @dataclass(frozen=True)
 class Outlook:
-    """The views of a round, and what a split of one must gain to be believed by itself."""
+    """The views of a round, and what a split of one must gain to be believed by itself.
+
+    `cut` (n,) masks whom the clearest view would cut off by itself; None: none is clear enough.
+    """
 
     views: Sequence[View] = ()
     required: float = 1.0
+    cut: Mask | None = None
 
     def groups(self, anchors: Mask) -> list[Mask]:
         """(n,) each, who stands apart from the `anchors` (n,) in a view, if ever so faintly."""
@@ -81,6 +88,10 @@ class Outlook:
         """
         gains = [gain_of(view.values, group) for view in self.views if (view.high if view.is_high(group) else view.low)]
         return float(np.clip(max(gains, default=0.0) / self.required, 0.0, _MOST_APART))
+
+    def narrows(self, group: Mask) -> bool:
+        """Whether a view by itself tells a part of the `group` (n,), and only a part: the others may be like it."""
+        return self.cut is not None and bool((group & ~self.cut).any()) and not (self.cut & ~group).any()
 
 
 NO_VIEWS: Final = Outlook()
@@ -107,6 +118,7 @@ def standing_out(
     weighed = _CONTRAST * contrast + _COLLAPSE * collapse + _APART * apart + _TOLD * told + _BY_SIGNS * by_signs
     weighed -= np.where(told > -_WORSE, 0.0, _BEATEN)
     hidden = _CONTRAST_HIDDEN * contrast + collapse - _SHARE_HIDDEN * np.maximum(share, _NEXT_TO_NOTHING)
+    hidden += _NEARER_HIDDEN * np.minimum(by_signs - _LITTLE_NEARER, 0.0)
     return _strongest(groups, weighed), _strongest(groups, hidden)
 
 

@@ -259,9 +259,11 @@ def test_nobody_stands_out_where_nobody_may():
     assert not group.any()  # two would leave five near
 
 
-def rejected(updates: np.ndarray, *, alpha: float = 0.02, later: bool = False, k: int = 5) -> np.ndarray:
+def rejected(
+    updates: np.ndarray, *, alpha: float = 0.02, later: bool = False, k: int = 5, outlook: Outlook = NO_VIEWS
+) -> np.ndarray:
     evidence = Evidence.of(cosines_of(updates), clouds=[Cloud.of(updates @ updates.T)])
-    return reversed_group(evidence, np.arange(N) < k, alpha, later=later).group
+    return reversed_group(evidence, np.arange(N) < k, alpha, outlook=outlook, later=later).group
 
 
 @pytest.fixture
@@ -300,6 +302,44 @@ def test_a_group_must_stand_out_more_the_less_may_be_lost_the_fewer_are_known_be
 ):
     monkeypatch.setattr(reversal, "standing_out", lambda *_: ((ATTACKERS, strength), (NOBODY, -np.inf)))
     assert rejected(hidden(honest_updates(2), ATTACKERS), **how).tolist() == (ATTACKERS & yes).tolist()
+
+
+@pytest.mark.usefixtures("nothing_else")
+@pytest.mark.parametrize("hides", [False, True])
+@pytest.mark.parametrize(
+    ("cut", "yes"),
+    [
+        (None, True),
+        (ATTACKERS, True),
+        (ATTACKERS & (np.arange(N) % 2 == 0), False),
+        (np.arange(N) >= N - 30, True),
+        (np.arange(N) % 2 == 0, True),
+    ],
+)
+def test_a_group_of_which_a_view_by_itself_tells_a_part_is_left_to_the_view(
+    hides: bool, cut: np.ndarray | None, yes: bool, monkeypatch: pytest.MonkeyPatch
+):
+    found = (NOBODY, -np.inf), (ATTACKERS, 99.0)
+    monkeypatch.setattr(reversal, "standing_out", lambda *_: found if hides else found[::-1])
+    updates = hidden(honest_updates(2), ATTACKERS)
+    assert rejected(updates, outlook=Outlook(cut=cut)).tolist() == (ATTACKERS & yes).tolist()
+
+
+@pytest.mark.parametrize(("of_columns", "nearer"), [(0.1, -0.1), (0.2, -0.2)])
+def test_who_is_much_nearer_by_signs_than_by_the_updates_hides_less(of_columns: float, nearer: float):
+    """The updates lie apart in a few large coordinates, by which signs are the same."""
+    updates = hidden(honest_updates(0), ATTACKERS)
+    cosines = cosines_of(updates)
+    apart = cosines - of_columns * np.outer(ATTACKERS - 0.5, 0.5 - ATTACKERS)
+    evidence = Evidence.of(cosines, updates=(apart,), clouds=[Cloud.of(updates @ updates.T)])
+    _, (group, hiding) = standing_out(
+        evidence, [Sides(loss_of(cosines), ANCHORS)], [parting_loss(cosines)], NO_VIEWS, ANCHORS
+    )
+    assert np.array_equal(group, ATTACKERS)
+    assert farther(cosines, apart, group) == pytest.approx(nearer)
+    contrast, share = contrast_and_share(alike(cosines), group)
+    collapse = Cloud.of(updates @ updates.T).collapse(group[None])[0]
+    assert hiding == pytest.approx(1.5 * contrast + collapse - 8.0 * max(share, -0.1) + 30.0 * min(nearer + 0.12, 0.0))
 
 
 @pytest.mark.usefixtures("nothing_else")
