@@ -1,6 +1,7 @@
 """The filter as a whole: who is rejected, for what reason, and what does not matter."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,10 +9,11 @@ import pytest
 from encagg_cli import filters
 from encagg_cli.errors import UsageError
 from encagg_cli.filters import Decision
-from encagg_cli.filters.anchored_views import detector, in_words
+from encagg_cli.filters.anchored_views import detector, in_words, reversal
 from encagg_cli.filters.anchored_views.anchors import by_chance_apart
 from encagg_cli.filters.anchored_views.copies import coincide, copied
 from encagg_cli.filters.anchored_views.detector import Findings, Scene, Searches, detect, required_gain
+from encagg_cli.filters.anchored_views.standing import Outlook
 from encagg_cli.filters.anchored_views.views import View
 from encagg_cli.sketch import ArraySource, GramNeed, sketch_round
 from encagg_cli.sketch.signs import SignCosinesNeed
@@ -221,6 +223,21 @@ def test_a_view_can_ask_for_a_clearer_split(monkeypatch: pytest.MonkeyPatch):
         found = detect(scene_of(updates, np.arange(N) < K), np.arange(N) < K, 0.02, searches=ONLY_VIEWS)
         cut.append(np.flatnonzero(found.rejected).tolist())
     assert cut == [ATTACKERS.tolist(), []]
+
+
+@pytest.mark.parametrize("apart", [0.0, 8.0])
+def test_the_searches_are_told_whom_a_view_would_cut_off_by_itself(apart: float, monkeypatch: pytest.MonkeyPatch):
+    values = np.random.default_rng(1).standard_normal(N) + np.where(np.arange(N) < 28, 0.0, apart)
+    told: list[list[int] | None] = []
+
+    def reversed_group(*how: object, outlook: Outlook, **options: Any) -> reversal.Reversal:
+        told.append(None if outlook.cut is None else np.flatnonzero(outlook.cut).tolist())
+        return reversal.reversed_group(*how, outlook=outlook, **options)
+
+    monkeypatch.setattr(detector, "views_of", lambda _, alive: (View("made up", values[alive], "", "separate"),))
+    monkeypatch.setattr(detector, "reversed_group", reversed_group)
+    detect(scene_of(honest(), np.arange(N) < K), np.arange(N) < K, 0.02)
+    assert told[0] == (ATTACKERS.tolist() if apart else None)
 
 
 @pytest.mark.parametrize("against", [False, True])
