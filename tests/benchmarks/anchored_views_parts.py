@@ -24,7 +24,7 @@ from encagg_cli import filters
 from encagg_cli.bench import run_cell as bench
 from encagg_cli.bench.plan import plan_bench
 from encagg_cli.filters import Context, Decision
-from encagg_cli.filters.anchored_views import AnchoredViews, detector
+from encagg_cli.filters.anchored_views import AnchoredViews, scene
 from encagg_cli.sketch import RoundSketch
 
 ATTACKS = (
@@ -48,6 +48,7 @@ VIEWS = (
     "nearest signs",
     "nearest known-benign",
     "own past",
+    "distance for its kind",
 )
 
 Patches = Sequence[tuple[str, Any]]
@@ -58,21 +59,21 @@ def nobody(n: int) -> np.ndarray:
 
 
 def views_but(left_out: str) -> Callable[..., tuple[Any, ...]]:
-    every = detector.Scene.views
+    every = scene.Scene.views
     return lambda *args: tuple(view for view in every(*args) if view.name != left_out)
 
 
 PARTS: dict[str, Patches] = {
     "nothing": (),
     "copies": [("detector.copied", lambda *_: [])],
-    **{f"view: {view}": [("detector.Scene.views", views_but(view))] for view in VIEWS},
-    "all views": [("detector.Scene.views", lambda *_: ())],
-    "all searches for the reversed": [("detector._reversed", lambda *_, **__: False)],
+    **{f"view: {view}": [("scene.Scene.views", views_but(view))] for view in VIEWS},
+    "all views": [("scene.Scene.views", lambda *_: ())],
+    "all searches for the reversed": [("detector._reversed", lambda scene, alive, *_: nobody(len(alive)))],
     "sides: who is certain": [("sides.Sides.flipped", lambda sides, _: nobody(len(sides.loss)))],
     "sides: a clear group": [("reversal._opposed", lambda sides, *_: (nobody(len(sides.loss)), -np.inf))],
     "sides: beyond chance": [("sides.Sides._is_beyond_chance", lambda _: True)],
     "sides: friends": [("sides._FRIENDSHIP", 0.0)],
-    "signs": [("detector.weight_of_signs", lambda *_: 0.0)],
+    "signs": [("scene.weight_of_signs", lambda *_: 0.0)],
     "weighing": [("reversal._Telling._standing_out", lambda telling, *_: nobody(len(telling.anchors)))],
     "weighing: who hides": [("reversal._HIDING", np.inf)],
     "weighing: contrast": [("standing._CONTRAST", 0.0)],
@@ -85,7 +86,7 @@ PARTS: dict[str, Patches] = {
     "joint": [("detector._joint", lambda *_: False)],
     "memory: sides": [("history.SidesHistory.rounds_of", lambda *_: ([], [], []))],
     "memory: the accused": [("reversal._still_opposed", lambda _, accused, *__: np.zeros_like(accused))],
-    "memory": [("method.AnchoredViews._recall", lambda *_: detector.Past())],
+    "memory": [("method.AnchoredViews._recall", lambda *_: scene.Past())],
     "doubt": [("method.suspect_anchor", lambda *_: None)],
     "dearer later cuts": [("detector._LATER", 1.0)],
 }

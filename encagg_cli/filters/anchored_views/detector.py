@@ -1,30 +1,19 @@
 """The cascade: copies, then one cut after another in whichever view the clients fall apart most."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from encagg_cli.filters.anchored_views.anchors import by_chance_apart
-from encagg_cli.filters.anchored_views.cloud import Cloud
 from encagg_cli.filters.anchored_views.copies import coincide, copied
-from encagg_cli.filters.anchored_views.evidence import Evidence, weight_of_signs
 from encagg_cli.filters.anchored_views.joint import joint_group
 from encagg_cli.filters.anchored_views.reversal import reversed_group
-from encagg_cli.filters.anchored_views.ridge import shared_with
+from encagg_cli.filters.anchored_views.scene import Scene
 from encagg_cli.filters.anchored_views.split import anchored_split
 from encagg_cli.filters.anchored_views.standing import Outlook
-from encagg_cli.filters.anchored_views.views import (
-    FEWEST,
-    View,
-    nearest_known_benign,
-    own_past,
-    views_of,
-    views_of_signs,
-)
-from encagg_cli.sketch import Gram
-from encagg_cli.sketch.signs import SignCosines
+from encagg_cli.filters.anchored_views.views import FEWEST
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -85,78 +74,6 @@ def required_gain(alpha: float, n: int) -> float:
     gain has no unit, and the same figures hold on MNIST within ±2 nats.
     """
     return max(1.0, 7.5 + 2.6 * float(np.log(0.02 / alpha)) + 0.06 * n)
-
-
-@dataclass(frozen=True)
-class Past:
-    """What is known of the clients from earlier rounds, aligned with them.
-
-    continuity   (n,) each upload's likeness to the client's own recent ones, NaN where it has none; None: not kept
-    rounds       their cosines (n, n), NaN for who was not there: they tell who was on which side (evidence.py)
-    updates      the cosines of the updates as they were, likewise
-    clouds       where the clients were on their principal axes (cloud.py)
-    accused      (n,) masks whom one of them accused of being reversed; None: nobody
-    """
-
-    continuity: Numbers | None = None
-    rounds: Sequence[Numbers] = ()
-    updates: Sequence[Numbers] = ()
-    clouds: Sequence[Cloud] = ()
-    accused: Mask | None = None
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A round as the detector sees it, whoever is known-benign: what it takes to compute is computed once."""
-
-    gram: Gram
-    signs: SignCosines
-    past: Past = field(default_factory=Past)
-    _views: dict[bytes, tuple[View, ...]] = field(default_factory=dict)
-    _evidence: dict[bytes, Evidence] = field(default_factory=dict)
-    _of_signs: list[float] = field(default_factory=list)
-
-    @property
-    def telling(self) -> Numbers:
-        """(n, n) the cosines by which sides are told (evidence.py)."""
-        self.look(np.arange(len(self.gram.cosines)))
-        weight = self._of_signs[0]
-        return weight * self.signs.cosines + (1.0 - weight) * self.gram.cosines
-
-    def look(self, alive: NDArray[np.intp]) -> bool:
-        """Whether signs are looked at: decided once, by the clients `alive` when first asked."""
-        if not self._of_signs:
-            self._of_signs.append(weight_of_signs(self.signs[alive], self.gram.cosines[np.ix_(alive, alive)]))
-        return self._of_signs[0] > 0.0
-
-    def shared(self, alive: NDArray[np.intp], far: Mask) -> float:
-        """What those of the clients `alive` who are `far` have of what the others share, on average (ridge.py)."""
-        return float(shared_with(self.telling[np.ix_(alive, alive)], ~far)[far].mean())
-
-    def updates(self, alive: NDArray[np.intp]) -> list[Numbers]:
-        """The cosines of the updates as they are of the clients `alive`, of this round and then of earlier ones."""
-        return [cosines[np.ix_(alive, alive)] for cosines in (self.gram.cosines, *self.past.updates)]
-
-    def evidence(self, alive: NDArray[np.intp]) -> Evidence:
-        """What this round and earlier ones tell of the sides of the clients `alive`."""
-        key = alive.tobytes()
-        if key not in self._evidence:
-            self.look(alive)
-            among = np.ix_(alive, alive)
-            earlier = [cosines[among] for cosines in self.past.rounds]
-            clouds = [Cloud.of(self.gram.deviations[among]), *(cloud.among(alive) for cloud in self.past.clouds)]
-            self._evidence[key] = Evidence.of(self.telling[among], earlier, self.updates(alive), clouds)
-        return self._evidence[key]
-
-    def views(self, alive: NDArray[np.intp], trusted: Mask) -> tuple[View, ...]:
-        """All views of the clients `alive`; `trusted` (n,) masks the known-benign among all."""
-        key = alive.tobytes()
-        if key not in self._views:
-            of_signs = views_of_signs(self.signs[alive]) if self.look(alive) else ()
-            self._views[key] = (*views_of(self.gram, alive), *of_signs)
-        nearest = nearest_known_benign(self.gram, alive, trusted)
-        turned = None if self.past.continuity is None else own_past(self.past.continuity[alive], trusted[alive])
-        return (*self._views[key], *(view for view in (nearest, turned) if view is not None))
 
 
 @dataclass(frozen=True)
@@ -250,9 +167,17 @@ def _cut(
             strongest, group, reason = evidence, members, word
     if not found.first_views:
         found.first_views = {view.name: _of_all(view.values, alive, len(trusted)) for view in views}
-    outlook = Outlook(views, ordinary, np.isin(alive, group) if strongest > 1.0 else None)
-    if searches.sides and strongest < _CLEAR and _reversed(scene, alive, outlook, trusted, alpha, found, searches):
-        return True
+    outlook = Outlook(
+        [view for view in views if view.weighed], ordinary, np.isin(alive, group) if strongest > 1.0 else None
+    )
+    if searches.sides and strongest < _CLEAR:
+        reversed_ = _reversed(scene, alive, outlook, trusted, alpha, found, searches)
+        if outlook.widens(reversed_):
+            found.reject(group, reason, strongest)
+            return True
+        if reversed_.any():
+            found.reject(alive[reversed_], "reversed", _UNMEASURED)
+            return True
     if searches.groups and strongest < _CLEAR and _joint(scene, alive, trusted, alpha, found):
         return True
     if strongest > 1.0:
@@ -268,8 +193,8 @@ def _reversed(
     alpha: float,
     found: Findings,
     searches: Searches,
-) -> bool:
-    """Reject those who oppose the rest as a group; False where nobody does."""
+) -> Mask:
+    """Who of those `alive` opposes the rest as a group; the `found` take note of whom later rounds may accuse."""
     evidence = scene.evidence(alive)
     accused = scene.past.accused if searches.accused else None
     reversal = reversed_group(
@@ -283,12 +208,9 @@ def _reversed(
         accused=None if accused is None else accused[alive],
     )
     found.common[alive] = reversal.common
-    if not reversal.group.any():
-        return False
-    found.reject(alive[reversal.group], "reversed", _UNMEASURED)
     found.accused[alive[reversal.certain]] = True
     found.searched |= reversal.searched
-    return True
+    return reversal.group
 
 
 def _joint(scene: Scene, alive: NDArray[np.intp], trusted: Mask, alpha: float, found: Findings) -> bool:

@@ -1,4 +1,4 @@
-"""What earlier rounds tell: how each client itself went on, and which side everybody was on."""
+"""What earlier rounds tell: how each client itself went on, how far it was, and which side everybody was on."""
 
 import json
 from collections import Counter
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from encagg_cli.errors import UnusableInput
 from encagg_cli.filters.anchored_views.cloud import Cloud
+from encagg_cli.filters.anchored_views.distance import PastExcess
 from encagg_cli.filters.memory import ClientMemory, unit_rows, vector_of
 
 Numbers = NDArray[np.float64]
@@ -71,6 +72,40 @@ class OwnHistory:
             names = ("clients", "client_rows")
             slot.restore({name: state[f"{name}_{index}"] for name in names}, owner)
         self._seen = int(seen[0])
+
+
+class DistanceHistory:
+    """How far each client was for its kind (distance.py): a mean over its rounds, which count for less the older.
+
+    That of all clients, rejected or not: each is held against its own past only. A round counts 1/(1 + 1/`rounds`) of
+    the next, so that all earlier ones together weigh as much as so many.
+    """
+
+    def __init__(self, rounds: int) -> None:
+        self._decay = rounds / (rounds + 1.0)
+        self._clients = ClientMemory(2)
+
+    def recall(self, clients: Sequence[str]) -> PastExcess:
+        rows, _ = self._clients.recall(clients)
+        return PastExcess(total=rows[:, 0], weight=rows[:, 1])
+
+    def remember(self, clients: Sequence[str], excess: Numbers) -> None:
+        """Take note of a round's `excess` (n,), in which an ordinary client has none."""
+        rows, _ = self._clients.recall(clients)
+        self._clients.keep(clients, self._decay * (rows + np.column_stack([excess, np.ones(len(excess))])))
+
+    def state(self) -> dict[str, Any]:
+        return {f"distance_{name}": value for name, value in self._clients.state().items()}
+
+    def restore(self, state: Mapping[str, Any], owner: str) -> None:
+        """Take over what `state` gave; raises UnusableInput where it cannot be that."""
+        names = ("clients", "client_rows")
+        if any(f"distance_{name}" not in state for name in names):
+            raise UnusableInput(f"the state of {owner} does not say how far its clients were", hint=_AFRESH)
+        self._clients.restore({name: state[f"distance_{name}"] for name in names}, owner)
+        rows = self._clients.everything()
+        if not ((np.abs(rows) <= _LARGEST).all() and (rows[:, 1] >= 0).all()):
+            raise UnusableInput(f"the state of {owner} is damaged: no clients can have been so far", hint=_AFRESH)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from encagg_cli.filters.anchored_views.detector import Findings, Past, Scene, detect, suspect_anchor
-from encagg_cli.filters.anchored_views.history import OwnHistory, SidesHistory
+from encagg_cli.filters.anchored_views.detector import Findings, detect, suspect_anchor
+from encagg_cli.filters.anchored_views.history import DistanceHistory, OwnHistory, SidesHistory
+from encagg_cli.filters.anchored_views.scene import Past, Scene
+from encagg_cli.filters.anchored_views.views import FEWEST
 from encagg_cli.filters.base import Context, Decision, Filter, Grade, Requirement
 from encagg_cli.filters.verdict import REJECT_ABOVE
 from encagg_cli.settings import check_settings, setting
@@ -41,14 +43,15 @@ _WORDS = {
 
 @dataclass(kw_only=True)
 class AnchoredViews(Filter):
-    """Cut off whatever group stands apart, in any of ten views, from the side on which the known-benign clients are.
+    """Cut off whatever group stands apart, in any of eleven views, from the side on which the known-benign clients are.
 
     1. *Copies*: uploads that coincide are rejected.
     2. *Views* (views.py): for every client, one number each on how alike it is to others, how close to its nearest
        neighbours and to the nearest known-benign upload, how much of it the others do not explain, absolutely and as a
        share (ridge.py), where it lies on the first principal axis of the updates and of their directions; by the signs
        of its coordinates alone, what share is not explained, and how near its nearest neighbour is; and how much it has
-       turned from its own accepted uploads of the last rounds, three at most (history.py).
+       turned from its own accepted uploads of the last rounds, three at most (history.py); and how far from the others
+       it is for its kind, on average over its rounds (distance.py).
     3. *Anchored split* (split.py): in each view, the split that most increases the likelihood of two groups over one,
        among those with all known-benign clients on one side. The clearest split, if clear enough, is cut off.
     4. *Reversed* (reversal.py): before that, unless the split is very clear, all clients are put on two sides, with
@@ -77,7 +80,7 @@ class AnchoredViews(Filter):
 
     name: ClassVar[str] = "anchored-views"
     summary: ClassVar[str] = (
-        "whatever stands apart from the known-benign in any of ten views, or is against what all share"
+        "whatever stands apart from the known-benign in any of eleven views, or is against what all share"
     )
     source: ClassVar[str] = "this project"
     grade: ClassVar[Grade] = "A"
@@ -95,6 +98,7 @@ class AnchoredViews(Filter):
         check_buckets(self.name, self.buckets)
         self._own = OwnHistory(min(self.history, _OWN_ROUNDS), self.buckets)
         self._sides = SidesHistory(self.history)
+        self._distances = DistanceHistory(self.history)
 
     def needs(self) -> tuple[Need, ...]:
         needs = (GramNeed(), SignCosinesNeed())
@@ -119,6 +123,7 @@ class AnchoredViews(Filter):
         accepted = ~found.rejected
         if self.history:
             self._remember(sketch, scene, found)
+            self._remember_distances(sketch, scene, found)
         reason = np.where(found.rejected, found.reason, np.where(context.trusted, "trusted", "kept"))
         return Decision(
             clients=sketch.clients,
@@ -134,7 +139,7 @@ class AnchoredViews(Filter):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        return {**self._own.state(), **self._sides.state()} if self.history else {}
+        return {**self._own.state(), **self._sides.state(), **self._distances.state()} if self.history else {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if not self.history:
@@ -142,12 +147,15 @@ class AnchoredViews(Filter):
         else:
             self._own.restore(state, self.name)
             self._sides.restore(state, self.name)
+            self._distances.restore(state, self.name)
 
     def _recall(self, sketch: RoundSketch) -> Past:
         if not self.history:
             return Past()
         continuity = self._own.continuity(sketch.clients, sketch[self._projection()].rows)
-        return Past(continuity, *self._sides.rounds_of(sketch.clients), self._sides.accused(sketch.clients))
+        clients = sketch.clients
+        accused, excess = self._sides.accused(clients), self._distances.recall(clients)
+        return Past(continuity, *self._sides.rounds_of(clients), accused, excess)
 
     def _remember(self, sketch: RoundSketch, scene: Scene, found: Findings) -> None:
         self._own.remember(sketch.clients, sketch[self._projection()].rows, ~found.rejected)
@@ -158,6 +166,14 @@ class AnchoredViews(Filter):
             each[np.ix_(on_a_side, on_a_side)] for each in (scene.gram.cosines, scene.gram.deviations)
         )
         self._sides.remember(clients, cosines, updates, deviations, found.accused[on_a_side], searched=found.searched)
+
+    def _remember_distances(self, sketch: RoundSketch, scene: Scene, found: Findings) -> None:
+        apart = np.flatnonzero(found.reason != "copy")
+        accepted = ~found.rejected[apart]
+        if len(apart) >= FEWEST and accepted.any():
+            excess = scene.excess(apart)
+            clients = [sketch.clients[index] for index in apart]
+            self._distances.remember(clients, excess - np.median(excess[accepted]))
 
     def _plane(self, found: Findings) -> Numbers:
         views = found.first_views

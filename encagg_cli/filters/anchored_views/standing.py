@@ -94,6 +94,12 @@ class Outlook:
         """Whether a view by itself tells a part of the `group` (n,), and only a part: the others may be like it."""
         return self.cut is not None and bool((group & ~self.cut).any()) and not (self.cut & ~group).any()
 
+    def widens(self, group: Mask) -> bool:
+        """Whether somebody is in the `group`, but a view by itself tells at least as many more who belong to it."""
+        if self.cut is None or not group.any() or (group & ~self.cut).any():
+            return False
+        return bool(self.cut.sum() >= 2 * group.sum())
+
 
 NO_VIEWS: Final = Outlook()
 

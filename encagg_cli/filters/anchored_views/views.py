@@ -32,6 +32,7 @@ class View:
     `eligible` (n,) masks whom a cut may reject, where that is not everybody on the far side; a group of less than
     `fewest` is none, nor, unless it is very clear, is one that has more of what the others share (ridge.py) than
     `most_shared` says for its word; and a split must be `bar` times as clear as elsewhere.
+    `weighed` says whether standing apart in it also counts where groups are weighed by all that is known (standing.py).
     """
 
     name: str
@@ -42,6 +43,7 @@ class View:
     fewest: int = 1
     bar: float = 1.0
     most_shared: Mapping[str, float] = field(default_factory=dict)
+    weighed: bool = True
 
     def is_high(self, group: Mask) -> bool:
         """Whether the `group` (n,) lies higher than the others."""
@@ -54,9 +56,9 @@ def views_of(gram: Gram, alive: NDArray[np.intp]) -> tuple[View, ...]:
     cosines = gram.cosines[among]
     distances = gram.distances[among]
     np.fill_diagonal(distances, np.inf)
-    neighbour = _log(np.sort(distances, axis=1)[:, :_NEAREST].mean(axis=1))
+    neighbour = logarithm(np.sort(distances, axis=1)[:, :_NEAREST].mean(axis=1))
     share = unexplained_shares(cosines)
-    unexplained = _log(gram.norms[alive] * np.sqrt(share))
+    unexplained = logarithm(gram.norms[alive] * np.sqrt(share))
     direction = np.linalg.eigh(cosines)[1][:, -1]
     axis = principal_coordinates(gram.deviations[among], 1)[:, 0]
     np.fill_diagonal(cosines, 0.0)
@@ -69,7 +71,7 @@ def views_of(gram: Gram, alive: NDArray[np.intp]) -> tuple[View, ...]:
         View("likeness", likeness, "unrelated", "colluding", most_shared=_ALIEN),
         View("neighbour distance", neighbour, "", "distant"),
         View("unexplained part", unexplained, "colluding", "unrelated", most_shared=_ALIEN),
-        View("unexplained share", _log_of_share(share), "colluding", "unrelated", most_shared=_ALIEN),
+        View("unexplained share", log_of_share(share), "colluding", "unrelated", most_shared=_ALIEN),
         View("principal axis", axis, "separate", "separate", fewest=2, bar=_CHOSEN, most_shared={"separate": _FAINT}),
         View("principal direction", direction, "separate", "separate", fewest=2, bar=_CHOSEN),
     )
@@ -87,7 +89,7 @@ def views_of_signs(signs: SignCosines) -> tuple[View, ...]:
     nearest = np.log(1.0 - others.max(axis=1) + 2.0 * one)
     share = unexplained_shares(signs.cosines) + one
     return (
-        View("sign unexplained share", _log_of_share(share), "colluding", "unrelated", most_shared=_ALIEN),
+        View("sign unexplained share", log_of_share(share), "colluding", "unrelated", most_shared=_ALIEN),
         View("nearest signs", nearest, "colluding", "", fewest=2, bar=_CHOSEN),
     )
 
@@ -106,7 +108,7 @@ def nearest_known_benign(gram: Gram, alive: NDArray[np.intp], trusted: Mask) -> 
     np.fill_diagonal(distances, np.inf)
     nearest = distances[:, anchors].min(axis=1)
     shadows = nearest < np.median(np.sort(distances, axis=1)[:, :-1], axis=1)
-    return View("nearest known-benign", _log(nearest), "shadowing", "", shadows, bar=_CHOSEN)
+    return View("nearest known-benign", logarithm(nearest), "shadowing", "", shadows, bar=_CHOSEN)
 
 
 def own_past(continuity: Numbers, anchors: Mask) -> View | None:
@@ -124,14 +126,14 @@ def own_past(continuity: Numbers, anchors: Mask) -> View | None:
     return View("own past", turned, "", "changed", known & (np.where(known, continuity, 1.0) < _UNLIKE))
 
 
-def _log_of_share(share: Numbers) -> Numbers:
+def log_of_share(share: Numbers) -> Numbers:
     """(n,) logarithm of the root of a share of a square."""
-    logarithm: Numbers = 0.5 * np.log(np.maximum(share, _TINY**2))
-    return logarithm
+    kept: Numbers = 0.5 * np.log(np.maximum(share, _TINY**2))
+    return kept
 
 
-def _log(values: Numbers) -> Numbers:
+def logarithm(values: Numbers) -> Numbers:
     """Logarithm of non-negative figures, kept from below at a tiny share of their median (1 where that is zero)."""
     typical = float(np.median(values))
-    logarithm: Numbers = np.log(np.maximum(values, _TINY * (typical if typical > 0 else 1.0)))
-    return logarithm
+    kept: Numbers = np.log(np.maximum(values, _TINY * (typical if typical > 0 else 1.0)))
+    return kept

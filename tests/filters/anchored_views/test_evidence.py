@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from encagg_cli import filters
-from encagg_cli.filters.anchored_views.detector import Past, Scene
 from encagg_cli.filters.anchored_views.evidence import Evidence, weight_of_signs
 from encagg_cli.filters.anchored_views.parting import parting_loss, partings
 from encagg_cli.filters.anchored_views.reversal import reversed_group
+from encagg_cli.filters.anchored_views.scene import Past, Scene
 from encagg_cli.filters.anchored_views.sides import Sides, loss_of
 from encagg_cli.sketch import ArraySource, GramNeed, sketch_round
 from encagg_cli.sketch.signs import SignCosines, SignCosinesNeed

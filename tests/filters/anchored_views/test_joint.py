@@ -10,7 +10,7 @@ from encagg_cli.federation.datasets import load
 from encagg_cli.federation.models import Model
 from encagg_cli.federation.partition import dirichlet
 from encagg_cli.federation.training import Clients, LocalTraining
-from encagg_cli.filters.anchored_views import detector, in_words, joint
+from encagg_cli.filters.anchored_views import detector, in_words, joint, scene
 from encagg_cli.filters.anchored_views.joint import joint_group
 from encagg_cli.filters.anchored_views.parting import in_common
 from encagg_cli.filters.anchored_views.ridge import unexplained_shares
@@ -168,7 +168,7 @@ def test_it_is_told_by_the_updates_as_they_are_and_whether_others_have_been_reje
         return np.zeros(len(anchors), dtype=bool)
 
     monkeypatch.setattr(detector, "joint_group", nobody)
-    monkeypatch.setattr(detector, "weight_of_signs", lambda *_: 1.0)
+    monkeypatch.setattr(scene, "weight_of_signs", lambda *_: 1.0)
     method, names = filters.get("anchored-views"), [f"{index:02d}" for index in range(N)]
     first, second = updates_of(0, 0.0), updates_of(1, 0.0)
     second[-2:] = second[-1] if copies else second[-2:]

@@ -10,9 +10,11 @@ from encagg_cli import filters
 from encagg_cli.errors import UsageError
 from encagg_cli.filters import Decision
 from encagg_cli.filters.anchored_views import detector, in_words, reversal
+from encagg_cli.filters.anchored_views import scene as scene_
 from encagg_cli.filters.anchored_views.anchors import by_chance_apart
 from encagg_cli.filters.anchored_views.copies import coincide, copied
-from encagg_cli.filters.anchored_views.detector import Findings, Scene, Searches, detect, required_gain
+from encagg_cli.filters.anchored_views.detector import Findings, Searches, detect, required_gain
+from encagg_cli.filters.anchored_views.scene import Scene
 from encagg_cli.filters.anchored_views.standing import Outlook
 from encagg_cli.filters.anchored_views.views import View
 from encagg_cli.sketch import ArraySource, GramNeed, sketch_round
@@ -219,7 +221,7 @@ def test_a_view_can_ask_for_a_clearer_split(monkeypatch: pytest.MonkeyPatch):
         def views_of(_: object, alive: np.ndarray, bar: float = bar) -> tuple[View, ...]:
             return (View("made up", values[alive], "", "separate", bar=bar),)
 
-        monkeypatch.setattr(detector, "views_of", views_of)
+        monkeypatch.setattr(scene_, "views_of", views_of)
         found = detect(scene_of(updates, np.arange(N) < K), np.arange(N) < K, 0.02, searches=ONLY_VIEWS)
         cut.append(np.flatnonzero(found.rejected).tolist())
     assert cut == [ATTACKERS.tolist(), []]
@@ -234,7 +236,7 @@ def test_the_searches_are_told_whom_a_view_would_cut_off_by_itself(apart: float,
         told.append(None if outlook.cut is None else np.flatnonzero(outlook.cut).tolist())
         return reversal.reversed_group(*how, outlook=outlook, **options)
 
-    monkeypatch.setattr(detector, "views_of", lambda _, alive: (View("made up", values[alive], "", "separate"),))
+    monkeypatch.setattr(scene_, "views_of", lambda _, alive: (View("made up", values[alive], "", "separate"),))
     monkeypatch.setattr(detector, "reversed_group", reversed_group)
     detect(scene_of(honest(), np.arange(N) < K), np.arange(N) < K, 0.02)
     assert told[0] == (ATTACKERS.tolist() if apart else None)
@@ -243,6 +245,7 @@ def test_the_searches_are_told_whom_a_view_would_cut_off_by_itself(apart: float,
 @pytest.mark.parametrize("against", [False, True])
 def test_a_view_can_spare_groups_that_have_what_the_others_share(against: bool, monkeypatch: pytest.MonkeyPatch):
     """Unless they stand apart very clearly, and only on the side with that word."""
+    monkeypatch.setattr(scene_, "distance_for_its_kind", lambda excess, _: View("none", np.zeros_like(excess), "", ""))
     updates = attacked("sign-flip") if against else honest()
     scene = scene_of(updates, np.arange(N) < K)
     scene.look(np.arange(N))
@@ -256,7 +259,7 @@ def test_a_view_can_spare_groups_that_have_what_the_others_share(against: bool, 
         def views_of(_: object, alive: np.ndarray) -> tuple[View, ...]:
             return (View("made up", values[alive], "unrelated", "separate", most_shared=most),)
 
-        monkeypatch.setattr(detector, "views_of", views_of)
+        monkeypatch.setattr(scene_, "views_of", views_of)
         found = detect(scene_of(updates, np.arange(N) < K), np.arange(N) < K, 0.02, searches=ONLY_VIEWS)
         return np.flatnonzero(found.rejected).tolist()
 
