@@ -16,10 +16,12 @@ from encagg_cli.filters.anchored_views.ridge import unexplained_shares
 from encagg_cli.filters.anchored_views.views import View, log_of_share, logarithm
 
 Numbers = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 _OTHERS: Final = 1.0 / 3.0  # how many of them a client is measured to: the farthest of its nearest third
 _RIDGE: Final = 3.0  # clients with an ordinary unexplained share, by which its slope is held back
 _STEADIER: Final = 0.7  # how clear a split must be, beside other views, where past rounds have evened out chance
+_LEAST: Final = 0.2  # logarithm by which a client is farther than the known-benign: less does no harm worth an alarm
 _STOPPED: Final = 0.5  # of its mean: whoever is no farther this round has stopped being far off
 
 
@@ -50,15 +52,23 @@ def excess_distances(distances: Numbers, cosines: Numbers) -> Numbers:
     return excess
 
 
-def distance_for_its_kind(excess: Numbers, past: PastExcess | None) -> View:
+def distance_for_its_kind(excess: Numbers, past: PastExcess | None, anchors: Mask) -> View:
     """How far each client is for its kind, on average over this round's `excess` (n,) and earlier ones.
 
-    Whoever is not half as far as on average has stopped being far off, and is judged by this round alone.
+    Whoever is not half as far as on average has stopped being far off, and is judged by this round alone. Nobody is
+    rejected who is hardly farther than the known-benign, masked by the `anchors` (n,), though it be by ever so little
+    that all clients differ.
     """
     name, word = "distance for its kind", "distant"
     if past is None or not (past.weight > 0).any():
-        return View(name, excess, "", word, weighed=False)
+        return View(name, excess, "", word, _farther(excess, anchors), weighed=False)
     today = excess - np.median(excess)
     lately = (today + past.total) / (1.0 + past.weight)
     stopped = today < _STOPPED * lately
-    return View(name, np.where(stopped, np.minimum(today, lately), lately), "", word, bar=_STEADIER, weighed=False)
+    values = np.where(stopped, np.minimum(today, lately), lately)
+    return View(name, values, "", word, _farther(values, anchors), bar=_STEADIER, weighed=False)
+
+
+def _farther(values: Numbers, anchors: Mask) -> Mask:
+    farther: Mask = values > values[anchors].mean() + _LEAST
+    return farther

@@ -72,10 +72,11 @@ def reversed_group(
 
     This round is looked at by itself, for those who began today, and together with the past, where today does not say
     otherwise. With those who are certain to be on the other side goes their group, as the clearer of the two tells it;
-    where nobody is certain, a group may be, or may stand out in all respects together (standing.py), if `groups` is
-    asked for. What this round says by itself against the past does not count unless `today_alone` is asked for, too.
-    Of those `accused` (n,) by earlier rounds, who still opposes the rest goes with them. `later` says that others have
-    been rejected, so that more is asked of all these. `outlook` has the views of the same clients.
+    where nobody is certain, a group may be. So may a group that stands out in all respects together (standing.py), if
+    it has half of those at least whom the searches found. Both only if `groups` is asked for. What this round says by
+    itself against the past does not count unless `today_alone` is asked for, too. Of those `accused` (n,) by earlier
+    rounds, who still opposes the rest goes with them. `later` says that others have been rejected, so that more is
+    asked of all these. `outlook` has the views of the same clients.
     """
     telling = _Telling.of(evidence, anchors, outlook)
     group = telling.group(alpha, later=later, groups=groups, today_alone=today_alone)
@@ -129,8 +130,9 @@ class _Telling:
             opposed = max(found, key=lambda each: each[1])[0]
             if not group.any() or (group & opposed).any():
                 group |= opposed
-            if not group.any():
-                group = self._standing_out(stricter, later)
+            odd = self._standing_out(stricter, later)
+            if 2 * (group & odd).sum() >= group.sum():
+                group |= odd
         return group
 
     def _standing_out(self, stricter: float, later: bool) -> Mask:

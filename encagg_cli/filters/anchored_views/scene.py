@@ -98,7 +98,7 @@ class Scene:
         if key not in self._views:
             of_signs = views_of_signs(self.signs[alive]) if self.look(alive) else ()
             self._views[key] = (*views_of(self.gram, alive), *of_signs)
-        far = distance_for_its_kind(self.excess(alive), self.past.excess_of(alive))
+        far = distance_for_its_kind(self.excess(alive), self.past.excess_of(alive), trusted[alive])
         nearest = nearest_known_benign(self.gram, alive, trusted)
         turned = None if self.past.continuity is None else own_past(self.past.continuity[alive], trusted[alive])
         return (*self._views[key], far, *(view for view in (nearest, turned) if view is not None))

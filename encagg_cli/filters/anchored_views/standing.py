@@ -59,6 +59,7 @@ _LITTLE_NEARER: Final = -0.12  # as attackers are, too: decided by those of MNIS
 _BEST: Final = 6  # of each search, that are weighed
 _FEWEST_FAR: Final = 2
 _FEWEST_NEAR: Final = 6  # fewer, chosen for being alike, make anybody else look different
+_FEW_OF: Final = 4  # times as many whom a view tells: then a search has found only a few of them
 _FAINTEST: Final = 0.3  # gain of a view's split, beside the gain required, from which its group is weighed
 _MOST_APART: Final = 4.0
 _TOLD_WITHIN: Final = 20.0
@@ -95,10 +96,10 @@ class Outlook:
         return self.cut is not None and bool((group & ~self.cut).any()) and not (self.cut & ~group).any()
 
     def widens(self, group: Mask) -> bool:
-        """Whether somebody is in the `group`, but a view by itself tells at least as many more who belong to it."""
+        """Whether somebody is in the `group`, but a view by itself tells them among four times as many."""
         if self.cut is None or not group.any() or (group & ~self.cut).any():
             return False
-        return bool(self.cut.sum() >= 2 * group.sum())
+        return bool(self.cut.sum() >= _FEW_OF * group.sum())
 
 
 NO_VIEWS: Final = Outlook()

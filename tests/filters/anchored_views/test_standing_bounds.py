@@ -164,3 +164,15 @@ def test_whoever_earlier_rounds_tell_is_cleared_likewise(collapsed: bool, monkey
     monkeypatch.setattr(Sides, "opposed", lambda *_: (ATTACKERS, 99.0))
     sides = Sides(evidence.losses[0], ANCHORS)
     assert reversal._opposed(sides, evidence.cosines, 4.0, evidence)[0].tolist() == expected
+
+
+@pytest.mark.parametrize(("certain", "goes"), [([39], True), ([38, 39], True), ([10, 39], True), ([9, 10, 39], False)])
+def test_with_half_of_those_who_are_certain_goes_the_group_that_stands_out(
+    certain: list[int], goes: bool, monkeypatch: pytest.MonkeyPatch
+):
+    sure = np.isin(np.arange(N), certain)
+    monkeypatch.setattr(Sides, "flipped", lambda *_: sure.copy())
+    monkeypatch.setattr(Sides, "opposed", lambda *_: (NOBODY, -np.inf))
+    monkeypatch.setattr(reversal, "standing_out", lambda *_: ((ATTACKERS, 99.0), (NOBODY, -np.inf)))
+    updates = hidden(honest_updates(2), ATTACKERS | sure)
+    assert rejected(updates).tolist() == ((ATTACKERS & goes) | sure).tolist()
