@@ -245,7 +245,7 @@ def test_the_searches_are_told_whom_a_view_would_cut_off_by_itself(apart: float,
 @pytest.mark.parametrize("against", [False, True])
 def test_a_view_can_spare_groups_that_have_what_the_others_share(against: bool, monkeypatch: pytest.MonkeyPatch):
     """Unless they stand apart very clearly, and only on the side with that word."""
-    monkeypatch.setattr(scene_, "distance_for_its_kind", lambda excess, _: View("none", np.zeros_like(excess), "", ""))
+    monkeypatch.setattr(scene_, "distance_for_its_kind", lambda excess, *_: View("none", np.zeros_like(excess), "", ""))
     updates = attacked("sign-flip") if against else honest()
     scene = scene_of(updates, np.arange(N) < K)
     scene.look(np.arange(N))

@@ -64,7 +64,7 @@ def test_flipped_signs_are_found_over_rounds_where_a_batch_drowns_what_is_shared
     right = []
     for seed in range(0, 40, 4):
         rounds = [
-            honest_updates(seed + t, shared=0.8, differences=1.0, batch=3.0) * np.where(attackers, -1.0, 1.0)[:, None]
+            honest_updates(seed + t, shared=0.6, differences=1.0, batch=3.0) * np.where(attackers, -1.0, 1.0)[:, None]
             for t in range(4)
         ]
         groups = (group_of(rounds[-1]), group_of(rounds[-1], tuple(rounds[:-1])))
@@ -257,6 +257,7 @@ def test_the_group_of_who_is_certain_to_be_on_the_other_side_goes_with_them(
     attackers, alone = np.arange(N) >= 22, np.arange(N) == certain
     updates = honest_updates(0, differences=1.0) * np.where(attackers | alone, -1.0, 1.0)[:, None]
     monkeypatch.setattr(Sides, "flipped", lambda *_: alone.copy())
+    monkeypatch.setattr(reversal._Telling, "_standing_out", lambda *_: np.zeros(N, dtype=bool))
     monkeypatch.setattr(Sides, "opposed", lambda _: (attackers, 50.0))
     group = reversed_group(evidence_of(updates), np.arange(N) < K, 0.02, later=False).group
     assert group.tolist() == (attackers if of_the_group else alone).tolist()
@@ -268,6 +269,7 @@ def test_of_what_today_and_all_rounds_say_the_clearer_counts(clearer: int, monke
     groups = np.arange(N) >= 22, np.arange(N) >= 24
     rounds = [honest_updates(seed, differences=1.0) * np.where(groups[0], -1.0, 1.0)[:, None] for seed in range(3)]
     answers = iter([(group, 9.0 if at == clearer else 8.0) for at, group in enumerate(groups)])
+    monkeypatch.setattr(reversal._Telling, "_standing_out", lambda *_: np.zeros(N, dtype=bool))
     monkeypatch.setattr(Sides, "flipped", lambda *_: np.zeros(N, dtype=bool))
     monkeypatch.setattr(Sides, "opposed", lambda _: next(answers))
     evidence = evidence_of(rounds[0], tuple(rounds[1:]))
