@@ -87,7 +87,7 @@ def test_where_nothing_is_past_this_round_counts_alone_and_must_be_as_clear_as_a
     excess = np.array([1.0, 2.0, 5.0, 3.0])
     view = distance_for_its_kind(excess, past, NEAR[: len(excess)])
     assert view.values.tolist() == excess.tolist()
-    assert view.bar == 1.0
+    assert (view.bar, view.weighed) == (1.0, False)
 
 
 def test_whoever_is_not_half_as_far_as_on_average_is_judged_by_this_round_alone():
@@ -164,6 +164,19 @@ def test_the_past_is_taken_up_from_a_state():
         first.decide(updates, clients=names, trusted=names[:K])
     second.load_state_dict(first.state_dict())
     assert (~second.decide(rounds[5], clients=names, trusted=names[:K]).accepted).tolist() == whole.tolist()
+
+
+def test_it_is_remembered_beside_that_of_whom_was_accepted():
+    """Though most are far off."""
+    most, names = np.arange(N) >= 14, [f"{index:02d}" for index in range(N)]
+    method = filters.get(WITH_PAST)
+    decision = method.decide(federation(0, 10.0, most), clients=names, trusted=names[:K])
+    assert (~decision.accepted).tolist() == most.tolist()
+    history = DistanceHistory(7)
+    history.restore(method.state_dict(), "it")
+    total = history.recall(names).total
+    assert np.median(total[~most]) == pytest.approx(0.0, abs=1e-9)
+    assert np.median(total[most]) > 0.5
 
 
 def test_a_damaged_state_is_refused():

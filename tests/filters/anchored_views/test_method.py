@@ -231,15 +231,18 @@ def test_a_view_can_ask_for_a_clearer_split(monkeypatch: pytest.MonkeyPatch):
 def test_the_searches_are_told_whom_a_view_would_cut_off_by_itself(apart: float, monkeypatch: pytest.MonkeyPatch):
     values = np.random.default_rng(1).standard_normal(N) + np.where(np.arange(N) < 28, 0.0, apart)
     told: list[list[int] | None] = []
+    weighed: list[list[str]] = []
 
     def reversed_group(*how: object, outlook: Outlook, **options: Any) -> reversal.Reversal:
         told.append(None if outlook.cut is None else np.flatnonzero(outlook.cut).tolist())
+        weighed.append([view.name for view in outlook.views])
         return reversal.reversed_group(*how, outlook=outlook, **options)
 
     monkeypatch.setattr(scene_, "views_of", lambda _, alive: (View("made up", values[alive], "", "separate"),))
     monkeypatch.setattr(detector, "reversed_group", reversed_group)
     detect(scene_of(honest(), np.arange(N) < K), np.arange(N) < K, 0.02)
     assert told[0] == (ATTACKERS.tolist() if apart else None)
+    assert weighed[0] == ["made up", "nearest known-benign"]
 
 
 @pytest.mark.parametrize("against", [False, True])
